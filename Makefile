@@ -1,0 +1,77 @@
+# Every target installs what it needs first: `make train` and `make test` work on a fresh clone.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+RUN    := $(BIN)/python -m deepfm
+ARGS   ?=
+CONFIG ?= configs/deepfm_movielens.yaml
+RUNS_DIR ?= outputs
+# CI sets PYTEST_ARGS to add coverage; by hand it narrows a run: make test PYTEST_ARGS="-k cin".
+PYTEST_ARGS ?=
+
+# pip may know of local wheels (its find-links); uv reads none of pip's settings, so they are handed over.
+# Only folders that exist are passed on: uv refuses a missing one.
+PIP_LINKS := $(PIP_FIND_LINKS) $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/^[^=]*find-links='\(.*\)'$$/\1/p")
+UV_LINKS := $(sort $(wildcard $(patsubst file://%,%,$(PIP_LINKS))))
+LOCAL_TORCH := $(firstword $(foreach dir,$(UV_LINKS),$(wildcard $(dir)/torch-*.whl)))
+empty :=
+space := $(empty) $(empty)
+comma := ,
+export UV_FIND_LINKS := $(subst $(space),$(comma),$(UV_LINKS))
+
+# Without a local wheel, Linux asks uv for the build of torch that fits the machine: CPU where no GPU is found.
+TORCH_BACKEND := $(if $(LOCAL_TORCH),,$(if $(filter Linux,$(shell uname -s)),auto))
+UV_TORCH_BACKEND ?= $(TORCH_BACKEND)
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+INSTALL := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -c constraints.txt -e '.[dev]'
+
+.DEFAULT_GOAL := help
+.PHONY: help install train evaluate compare results test lint format lock clean
+
+help:
+	@echo "make train [ARGS='key=value ...'] [CONFIG=configs/xdeepfm_movielens.yaml]   train to final test metrics"
+	@echo "make evaluate [ARGS='--config FILE' or a run folder]                        metrics of a finished run"
+	@echo "make compare [RUNS_DIR=outputs]                                             runs side by side"
+	@echo "make test | lint | format | install | lock | results | clean"
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt Makefile
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --quiet --seed $(VENV)
+	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv
+	@echo "installing deepfm and what it needs into $(VENV)"
+	@$(if $(UV_TORCH_BACKEND),UV_TORCH_BACKEND=$(UV_TORCH_BACKEND) $(INSTALL) || env -u UV_TORCH_BACKEND) $(INSTALL)
+	@touch $@
+
+train: $(READY)
+	@$(RUN) train --config $(CONFIG) $(if $(ARGS),--override $(ARGS))
+
+evaluate: $(READY)
+	@$(RUN) evaluate $(or $(ARGS),--config $(CONFIG))
+
+compare: $(READY)
+	@$(RUN) compare $(RUNS_DIR) $(ARGS)
+
+results: $(READY)
+	$(BIN)/python benchmarks/movielens_results.py $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Made without local wheels, so that the file holds on every machine.
+lock:
+	@test -x "$(UV)" || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	UV_FIND_LINKS= $(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,153 @@
+"""The configuration of an experiment: frozen dataclasses with defaults, loaded strictly.
+
+A default here is the contract's; a YAML may leave out any key, and `--override a.b=c` beats the YAML.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deepfm.engine.settings import load_settings, setting
+from deepfm.errors import ConfigError
+
+DATA_DIR_VARIABLE = "DEEPFM_DATA_DIR"
+METRIC_NAMES = ("auc", "logloss", "hr@K", "ndcg@K")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, how it is split, and how negatives and candidates are drawn."""
+
+    dataset_name: str = setting("movielens", choices=("movielens",))
+    data_dir: str = "data/ml-100k"
+    source: str = setting("auto", choices=("auto", "files", "download", "sample"))
+    split_strategy: str = setting("leave_one_out", choices=("leave_one_out", "temporal", "random"))
+    min_interactions: int = setting(3, at_least=3)
+    label_threshold: float = 4.0
+    num_neg_train: int = setting(4, at_least=1)
+    train_negatives: str = setting("unrated", choices=("unrated", "unseen"))
+    num_neg_eval: int = setting(999, at_least=1)
+    candidate_seed: int = setting(42, at_least=0)
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Embeddings: the common interaction width D, each field's own width, and their L2 penalty.
+
+    `embedding_dim` replaces every field's own width where it is given. `projection` maps a field's own
+    width to D: `always`, only where the widths differ (`if_needed`), or never (`none`).
+    `embedding_l2_reg` is λ in loss + λ·Σw² over the embedding tables.
+    """
+
+    fm_embed_dim: int = setting(16, at_least=1)
+    embedding_dim: int | None = setting(None, at_least=1)
+    embedding_l2_reg: float = setting(1e-5, at_least=0)
+    projection: str = setting("always", choices=("always", "if_needed", "none"))
+
+
+@dataclass(frozen=True)
+class FMConfig:
+    """The two terms of the factorisation machine."""
+
+    use_first_order: bool = True
+    use_second_order: bool = True
+
+
+@dataclass(frozen=True)
+class DNNConfig:
+    """The deep tower."""
+
+    hidden_units: tuple[int, ...] = setting((256, 128, 64), at_least=1)
+    activation: str = setting("relu", choices=("relu", "gelu", "silu", "leaky_relu", "tanh", "sigmoid"))
+    dropout: float = setting(0.1, at_least=0, below=1)
+    use_batch_norm: bool = True
+
+
+@dataclass(frozen=True)
+class CINConfig:
+    """The compressed interaction network of xDeepFM."""
+
+    layer_sizes: tuple[int, ...] = setting((128, 128), at_least=1)
+    split_half: bool = True
+    activation: str = setting("relu", choices=("relu", "linear"))
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Self-attention over the fields (AttentionDeepFM)."""
+
+    num_heads: int = setting(4, at_least=1)
+    attention_dim: int = setting(64, at_least=1)
+    num_layers: int = setting(1, at_least=1)
+    use_residual: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The loop: epochs, optimizer, learning-rate rule, stopping, and what is monitored.
+
+    `plateau_patience` epochs in a row without improvement cut the learning rate by `plateau_factor`, from the best
+    weights on; `early_stopping_patience` such epochs end the run. `weight_decay` is the optimizer's own, on
+    everything but the embedding tables (those have `feature.embedding_l2_reg`).
+    """
+
+    num_epochs: int = setting(50, at_least=1)
+    batch_size: int = setting(4096, at_least=1)
+    lr: float = setting(1e-3, above=0)
+    optimizer: str = setting("adam", choices=("adam", "adamw", "sgd"))
+    weight_decay: float = setting(0.0, at_least=0)
+    scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
+    plateau_factor: float = setting(0.1, above=0, below=1)
+    plateau_patience: int = setting(1, at_least=1)
+    warmup_steps: int = setting(0, at_least=0)
+    accumulation_steps: int = setting(1, at_least=1)
+    early_stopping_patience: int = setting(5, at_least=1)
+    metric: str = "ndcg@10"
+    gradient_clip_norm: float | None = setting(1.0, above=0)
+    ranking_ks: tuple[int, ...] = setting((5, 10, 20), at_least=1)
+
+    def __post_init__(self) -> None:
+        """Hold the monitored metric to what is measured."""
+        match = re.fullmatch(r"(hr|ndcg)@(\d+)", self.metric)
+        if match is None and self.metric not in ("auc", "logloss"):
+            raise ConfigError(
+                f"training.metric = {self.metric!r} is not a metric; expected auc, logloss, hr@K or ndcg@K"
+            )
+        if match is not None and int(match[2]) not in self.ranking_ks:
+            raise ConfigError(
+                f"training.metric = {self.metric!r} is not measured; expected a K of training.ranking_ks = "
+                f"{list(self.ranking_ks)}"
+            )
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides a run, section by section."""
+
+    model_name: str = "deepfm"
+    seed: int = setting(42, at_least=0)
+    device: str = "auto"
+    output_dir: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    feature: FeatureConfig = field(default_factory=FeatureConfig)
+    fm: FMConfig = field(default_factory=FMConfig)
+    dnn: DNNConfig = field(default_factory=DNNConfig)
+    cin: CINConfig = field(default_factory=CINConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Load an experiment: defaults, then the environment's data folder, then the YAML, then the overrides.
+
+    Args:
+        path: a YAML file (see `configs/`); None for the defaults alone.
+        overrides: texts such as `"training.lr=0.01"` or `"dnn.hidden_units=[256,128]"`.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range, by its full dotted name.
+    """
+    folder = os.environ.get(DATA_DIR_VARIABLE)
+    return load_settings(ExperimentConfig, path, overrides, {"data.data_dir": folder} if folder else None)

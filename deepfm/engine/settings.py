@@ -1,0 +1,252 @@
+"""The one configuration loader: YAML and overrides to frozen dataclasses, strictly.
+
+A settings class states its own limits in the metadata of its fields, made with `setting`;
+this module knows no class in particular, so every task of the package loads through it.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dacite
+import yaml
+
+from deepfm.errors import ConfigError
+
+S = TypeVar("S")
+
+
+def setting(
+    default: Any,
+    *,
+    choices: Sequence[Any] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with a default and the limits that `load_settings` holds it to.
+
+    For a tuple the numeric limits hold for each element. `None`, where the type allows it, is always in range.
+    """
+    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    metadata = {name: limit for name, limit in limits.items() if limit is not None}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def load_settings(
+    settings_class: type[S],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> S:
+    """Build `settings_class` from its defaults, then `defaults`, then the YAML at `path`, then `overrides`.
+
+    Args:
+        settings_class: a frozen dataclass, nested to any depth.
+        path: a YAML file; None for none.
+        overrides: `"section.key=value"` texts; a value is read as YAML, so `[256,128]` is a list.
+        defaults: dotted keys with values that stand under the YAML (an environment variable, say).
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a value out of range, by its full dotted name.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in (defaults or {}).items():
+        _assign(tree, key, value)
+    if path is not None:
+        _merge(tree, _read_yaml(Path(path)))
+    for text in overrides:
+        key, value = parse_override(text)
+        _assign(tree, key, value)
+    return build_settings(settings_class, tree)
+
+
+def build_settings(settings_class: type[S], tree: Mapping[str, Any]) -> S:
+    """Build `settings_class` from a nested mapping, checked as `load_settings` does."""
+    known = dict(_leaf_names(settings_class))
+    _refuse_unknown(settings_class, tree, "", list(known))
+    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float})
+    try:
+        settings = dacite.from_dict(settings_class, _listed(tree), config)
+    except dacite.WrongTypeError as error:
+        name = error.field_path
+        raise ConfigError(
+            f"{name} = {error.value!r} is of type {type(error.value).__name__}; "
+            f"expected {_type_name(error.field_type)}"
+        ) from error
+    except dacite.DaciteError as error:
+        raise ConfigError(f"the configuration cannot be read: {error}") from error
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Any, prefix: str = "") -> None:
+    """Hold every field of a settings object to the limits in its metadata.
+
+    Raises:
+        ConfigError: the first value out of range, by its full dotted name.
+    """
+    for field in dataclasses.fields(settings):
+        name, value = prefix + field.name, getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            check_settings(value, name + ".")
+        elif value is not None:
+            for element in value if isinstance(value, tuple) else (value,):
+                _check_limits(name, element, field.metadata)
+
+
+def settings_to_dict(settings: Any) -> dict[str, Any]:
+    """The complete, resolved settings as plain dicts, lists and scalars (what `config.yaml` holds)."""
+    plain = _listed(dataclasses.asdict(settings))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `"a.b=value"` into its dotted key and its value, read as YAML."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"override {text!r} has no '='; expected section.key=value, such as training.lr=0.01")
+    try:
+        return key.strip(), yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {text!r} has a value that is not YAML: {_first_line(error)}") from error
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint that names the closest known word, or lists them all where none is close."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"configuration file {path} does not exist; see configs/ for those that ship") from error
+    except OSError as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file {path} is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration file {path} is not YAML: {_first_line(error)}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"configuration file {path} holds a {type(tree).__name__}; expected sections with keys")
+    return tree
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, leaf = key.split(".")
+    for depth, section in enumerate(sections):
+        node = tree.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{'.'.join(sections[: depth + 1])} = {node!r} is a value; {key} cannot stand below it")
+        tree = node
+    tree[leaf] = value
+
+
+def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_listed(element) for element in value]
+    return value
+
+
+def _to_float(value: Any) -> Any:
+    """YAML reads `1e-5` as text and `1` as an integer; both are numbers to a person."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _leaf_names(settings_class: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    hints = typing.get_type_hints(settings_class)
+    names: list[tuple[str, Any]] = []
+    for field in dataclasses.fields(settings_class):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            names += _leaf_names(kind, f"{prefix}{field.name}.")
+        else:
+            names.append((prefix + field.name, kind))
+    return names
+
+
+def _refuse_unknown(settings_class: Any, tree: Mapping[str, Any], prefix: str, known: list[str]) -> None:
+    hints = typing.get_type_hints(settings_class)
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(f"{name} = {value!r} is not a setting; {_nearest_setting(name, known)}")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name} = {value!r} is a section; expected keys below it")
+            _refuse_unknown(hints[key], value, name + ".", known)
+
+
+def _nearest_setting(name: str, known: list[str]) -> str:
+    """The closest dotted name; a key written without its section is found by its last part."""
+    same_leaf = [other for other in known if other.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    section = [other for other in known if other.rsplit(".", 1)[0] == name.rsplit(".", 1)[0]]
+    close = (
+        difflib.get_close_matches(name, section, n=1, cutoff=0.5)
+        or same_leaf
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    )
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return " or ".join("none" if part is type(None) else _type_name(part) for part in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return f"a list of {_type_name(typing.get_args(kind)[0])}"
+    return {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(
+        getattr(kind, "__name__", ""), str(kind)
+    )
+
+
+def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    tests = {
+        "choices": (lambda limit: value in limit, lambda limit: "one of " + ", ".join(map(str, limit))),
+        "at_least": (lambda limit: value >= limit, lambda limit: f"at least {limit}"),
+        "above": (lambda limit: value > limit, lambda limit: f"above {limit}"),
+        "at_most": (lambda limit: value <= limit, lambda limit: f"at most {limit}"),
+        "below": (lambda limit: value < limit, lambda limit: f"below {limit}"),
+    }
+    for kind, limit in limits.items():
+        holds, describe = tests[kind]
+        if not holds(limit):
+            hint = ""
+            if kind == "choices" and isinstance(value, str):
+                close = difflib.get_close_matches(value, [str(choice) for choice in limit], n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{name} = {value!r} is out of range; expected {describe(limit)}{hint}")
