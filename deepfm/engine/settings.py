@@ -72,9 +72,9 @@ def build_settings(settings_class: type[S], tree: Mapping[str, Any]) -> S:
     """Build `settings_class` from a nested mapping, checked as `load_settings` does."""
     known = dict(_leaf_names(settings_class))
     _refuse_unknown(settings_class, tree, "", list(known))
-    config = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _to_float})
+    config = dacite.Config(strict=True, type_hooks={float: _to_float})
     try:
-        settings = dacite.from_dict(settings_class, _listed(tree), config)
+        settings = dacite.from_dict(settings_class, _tupled(tree), config)
     except dacite.WrongTypeError as error:
         name = error.field_path
         raise ConfigError(
@@ -97,6 +97,8 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         name, value = prefix + field.name, getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             check_settings(value, name + ".")
+        elif isinstance(value, bool) and field.type is not bool:  # to Python, true is also the number 1
+            raise ConfigError(f"{name} = {value!r} is of type bool; expected {_type_name(field.type)}")
         elif value is not None:
             for element in value if isinstance(value, tuple) else (value,):
                 _check_limits(name, element, field.metadata)
@@ -174,6 +176,14 @@ def _listed(value: Any) -> Any:
     return value
 
 
+def _tupled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tupled(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(_tupled(element) for element in value)
+    return value
+
+
 def _to_float(value: Any) -> Any:
     """YAML reads `1e-5` as text and `1` as an integer; both are numbers to a person."""
     if isinstance(value, bool):
@@ -228,7 +238,7 @@ def _type_name(kind: Any) -> str:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return " or ".join("none" if part is type(None) else _type_name(part) for part in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return f"a list of {_type_name(typing.get_args(kind)[0])}"
+        return f"a list, each {_type_name(typing.get_args(kind)[0])}"
     return {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(
         getattr(kind, "__name__", ""), str(kind)
     )

@@ -1,0 +1,236 @@
+"""Encoded rows, answered a batch at a time.
+
+`TabularDataset` holds columns. `InteractionDataset` holds pairs of users and items and gathers their features on
+demand from one table a side, so that nothing is repeated per row; `TrainingInteractions` draws its negatives anew
+each epoch. All are map-style datasets that a plain `DataLoader` can batch, at the speed of one gather a batch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
+
+from deepfm.data.negatives import Candidates, NegativeSampler
+from deepfm.data.schema import DatasetSchema, FeatureType
+from deepfm.errors import DataError, SchemaError
+from deepfm.utils.seeding import random_stream
+
+Features = dict[str, Tensor]
+Rows = Tensor | slice
+
+
+class TabularDataset(Dataset[tuple[Features, Tensor]]):
+    """Rows of encoded features with a label.
+
+    Args:
+        features: field → `(N,)` for sparse (integers) and dense (floats) fields, `(N, max_length)` for sequences.
+        labels: `(N,)`, kept as float32.
+
+    Raises:
+        DataError: columns of different lengths.
+
+    Example:
+        >>> rows = TabularDataset({"user_id": np.array([1, 2])}, np.array([0, 1]))
+        >>> rows[1]
+        ({'user_id': tensor(2)}, tensor(1.))
+    """
+
+    def __init__(self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
+        self.labels = torch.as_tensor(np.asarray(labels, dtype=np.float32))
+        self.features = {name: _tensor(column) for name, column in features.items()}
+        for name, column in self.features.items():
+            if len(column) != len(self.labels):
+                raise DataError(
+                    f"field {name!r} has {len(column)} rows and the labels have {len(self.labels)}; expected as many"
+                )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} rows)"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Features, Tensor]:
+        """One row: field → tensor without the batch axis, and its label."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} is outside 0 to {len(self) - 1}")
+        features, labels = self.batch(torch.tensor([index % len(self)], device=self.labels.device))
+        return {name: column[0] for name, column in features.items()}, labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> "GatheredRows":
+        """Many rows at once: a sequence of rows that default collation takes whole."""
+        return GatheredRows(*self.batch(torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)))
+
+    def batch(self, rows: Rows) -> tuple[Features, Tensor]:
+        """The features `{field: (B, …)}` and labels `(B,)` of rows given by index `(B,)` or slice."""
+        return {name: column[rows] for name, column in self.features.items()}, self.labels[rows]
+
+    def to(self, device: torch.device | str) -> "TabularDataset":
+        """Move all tensors to a device, in place."""
+        self._map_tensors(lambda tensor: tensor.to(device))
+        return self
+
+    def check(self, schema: DatasetSchema) -> None:
+        """Hold every stored column to the schema.
+
+        Raises:
+            SchemaError: a field is missing, or an id is outside its vocabulary: field, row and value are named.
+        """
+        for field in schema.fields.values():
+            column = self._stored_column(field.name)
+            if column is None:
+                raise SchemaError(f"field {field.name!r} of the schema is not in the data; expected a column for it")
+            if field.feature_type is FeatureType.DENSE:
+                continue
+            outside = (column < 0) | (column >= field.vocabulary_size)
+            if bool(outside.any()):
+                place = outside.nonzero()[0]
+                raise SchemaError(
+                    f"field {field.name!r} holds id {column[tuple(place)].item()} in row {place[0].item()}; expected 0 "
+                    f"to {field.vocabulary_size - 1}, its vocabulary"
+                )
+
+    def _stored_column(self, name: str) -> Tensor | None:
+        return self.features.get(name)
+
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
+        self.labels = change(self.labels)
+        self.features = {name: change(column) for name, column in self.features.items()}
+
+
+class GatheredRows(Sequence[Any]):
+    """Rows of one batch: a sequence of `(features, label)` that `default_collate` returns without copying."""
+
+    def __init__(self, features: Features, labels: Tensor) -> None:
+        self.features, self.labels = features, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _Row(({name: column[index] for name, column in self.features.items()}, self.labels[index]))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+
+class _Row(tuple[Features, Tensor]):
+    """A row whose type tells default collation that its batch is already gathered."""
+
+
+def _collate_gathered(batch: Any, **_: Any) -> Any:
+    if isinstance(batch, GatheredRows):
+        return batch.features, batch.labels
+    return torch.utils.data.default_collate([tuple(row) for row in batch])
+
+
+# The documented way to teach torch's default collation a type.
+default_collate_fn_map[_Row] = _collate_gathered
+
+
+class InteractionDataset(TabularDataset):
+    """Pairs of a user and an item, with the features of both gathered on demand.
+
+    Args:
+        user_table, item_table: field → `(num_users, …)` or `(num_items, …)`, encoded.
+        users, items: `(N,)` each row's positions in the two tables.
+        labels: `(N,)`.
+        group_offsets: `(U + 1,)` for an evaluation set: rows `offsets[u]` to `offsets[u + 1]` are the candidates of one
+            user, ragged; None for rows without groups.
+    """
+
+    def __init__(
+        self,
+        tables: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]],
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        labels: NDArray[np.float32],
+        group_offsets: NDArray[np.int64] | None = None,
+    ) -> None:
+        super().__init__({}, labels)
+        self.user_table, self.item_table = ({name: _tensor(column) for name, column in table.items()} for table in tables)
+        self.users, self.items = torch.as_tensor(users), torch.as_tensor(items)
+        self.group_offsets = group_offsets
+
+    @classmethod
+    def from_candidates(
+        cls, tables: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], candidates: Candidates
+    ) -> "InteractionDataset":
+        """The evaluation set of some candidates, one group a user."""
+        users = np.repeat(candidates.users, candidates.sizes)
+        return cls(tables, users, candidates.items, candidates.labels, candidates.offsets)
+
+    @property
+    def group_ids(self) -> NDArray[np.int64]:
+        """(N,) the number of each row's group.
+
+        Raises:
+            DataError: the rows have no groups.
+        """
+        if self.group_offsets is None:
+            raise DataError(f"{self!r} has no groups; ranking metrics need one group of candidates a user")
+        return np.repeat(np.arange(len(self.group_offsets) - 1), np.diff(self.group_offsets))
+
+    def batch(self, rows: Rows) -> tuple[Features, Tensor]:
+        """The features `{field: (B, …)}` and labels `(B,)` of rows given by index `(B,)` or slice."""
+        users, items = self.users[rows], self.items[rows]
+        features = {name: table.index_select(0, users) for name, table in self.user_table.items()}
+        features |= {name: table.index_select(0, items) for name, table in self.item_table.items()}
+        return features, self.labels[rows]
+
+    def _stored_column(self, name: str) -> Tensor | None:
+        return self.user_table.get(name, self.item_table.get(name))
+
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
+        self.labels, self.users, self.items = map(change, (self.labels, self.users, self.items))
+        self.user_table = {name: change(column) for name, column in self.user_table.items()}
+        self.item_table = {name: change(column) for name, column in self.item_table.items()}
+
+
+class TrainingInteractions(InteractionDataset):
+    """Likes, each followed by its sampled negatives, which `resample` draws anew.
+
+    Row `i` belongs to like `i // (1 + num_negatives)`; the first row of each block is the like itself.
+
+    Args:
+        users, items: `(P,)` the likes.
+        sampler: draws items that may stand as negatives.
+        num_negatives: negatives a like.
+        seed: with the epoch, all that a draw depends on.
+    """
+
+    def __init__(
+        self,
+        tables: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]],
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        *,
+        sampler: NegativeSampler,
+        num_negatives: int,
+        seed: int,
+    ) -> None:
+        self.num_negatives, self.sampler, self.seed = num_negatives, sampler, seed
+        self._like_users, self._like_items = users, items
+        block = np.zeros(1 + num_negatives, dtype=np.float32)
+        block[0] = 1.0
+        super().__init__(tables, np.repeat(users, len(block)), self._draw(0), np.tile(block, len(users)))
+
+    def resample(self, epoch: int) -> None:
+        """Draw the negatives of an epoch, a pure function of (seed, epoch)."""
+        self.items = torch.as_tensor(self._draw(epoch), device=self.items.device)
+
+    def _draw(self, epoch: int) -> NDArray[np.int64]:
+        rng = random_stream("training negatives", self.seed, epoch)
+        negatives = self.sampler.sample(self._like_users, self.num_negatives, rng)
+        return np.concatenate([self._like_items[:, None], negatives], axis=1).reshape(-1)
+
+
+def _tensor(column: NDArray[Any]) -> Tensor:
+    """Integers as int64 and floats as float32, which every device and every embedding takes."""
+    column = np.asarray(column)
+    return torch.as_tensor(column.astype(np.float32 if column.dtype.kind == "f" else np.int64, copy=False))

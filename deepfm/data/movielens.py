@@ -1,0 +1,232 @@
+"""MovieLens-100K: seven encoded fields, leave-one-out, sampled negatives, fixed evaluation candidates.
+
+The only module that names MovieLens' features; whatever comes after it reads the schema.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepfm.config import DataConfig
+from deepfm.data.dataset import InteractionDataset, TrainingInteractions
+from deepfm.data.movielens_files import RawMovieLens, load_movielens
+from deepfm.data.negatives import Candidates, NegativeSampler, candidates_fingerprint, draw_candidates
+from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
+from deepfm.data.split import Split, split_events
+from deepfm.data.transforms import LabelEncoder, MultiHotEncoder
+from deepfm.errors import DataError
+from deepfm.utils.logging import get_logger
+from deepfm.utils.seeding import random_stream
+
+AGE_BUCKETS = np.array([1, 18, 25, 35, 45, 50, 56])
+ZIP_PREFIX_LENGTH = 3
+MAX_GENRES = 6
+USER_FIELDS = {"user_id": 16, "gender": 4, "age": 4, "occupation": 8, "zip_prefix": 8}  # name → embedding width
+ITEM_FIELDS = {"movie_id": 16, "genres": 8}
+
+Table = dict[str, NDArray[Any]]
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """Which data a run saw: a name, a hash of its files, and where they came from."""
+
+    name: str
+    hash: str
+    source: str
+
+
+class MovieLensAdapter:
+    """Builds the data sets of MovieLens-100K.
+
+    Args:
+        data_dir: the folder with `u.data`, `u.user` and `u.item` (see `DataConfig.source` for the alternatives).
+        config: split, label and sampling.
+        seed: with the epoch, what training negatives depend on; also a random split's seed.
+        max_history: the longest behaviour history; 0 for none.
+
+    Example:
+        >>> adapter = MovieLensAdapter("data/ml-100k", DataConfig(source="sample"))
+        >>> schema, train, validation, test = adapter.build()  # doctest: +SKIP
+    """
+
+    def __init__(self, data_dir: str | Path, config: DataConfig, *, seed: int = 42, max_history: int = 0) -> None:
+        if max_history:
+            raise DataError(f"max_history is {max_history}; behaviour histories are not part of this release, use 0")
+        self.config, self.seed = config, seed
+        self.raw: RawMovieLens = load_movielens(data_dir, config.source)
+        self.info = DataInfo(self.raw.name, self.raw.hash, self.raw.source)
+        self.encoders: dict[str, Any] = {}
+        self.candidates: dict[str, Candidates] = {}
+        self._users = _positions(self.raw.users["user_id"], self.raw.user_ids)
+        self._movies = _positions(self.raw.movies["movie_id"], self.raw.movie_ids)
+        self.split = self._split_likes()
+
+    def __repr__(self) -> str:
+        return f"MovieLensAdapter({self.raw!r}, {self.split!r})"
+
+    def build(
+        self, encoders: Mapping[str, Any] | None = None, candidates: Mapping[str, Candidates] | None = None
+    ) -> tuple[DatasetSchema, TrainingInteractions, InteractionDataset, InteractionDataset]:
+        """The schema, and the training, validation and test sets.
+
+        Args:
+            encoders, candidates: those of a finished run, used as they are; None to fit and to draw them.
+        """
+        self.encoders = dict(encoders) if encoders is not None else self._fit_encoders()
+        self.candidates = dict(candidates) if candidates is not None else self._draw_candidates()
+        tables = self._encode_tables()
+        train = TrainingInteractions(
+            tables,
+            self._users[self.split.train],
+            self._movies[self.split.train],
+            sampler=self._negative_sampler(self.config.train_negatives),
+            num_negatives=self.config.num_neg_train,
+            seed=self.seed,
+        )
+        validation, test = (
+            InteractionDataset.from_candidates(tables, self.candidates[name]) for name in ("validation", "test")
+        )
+        self._log_facts()
+        return self._schema(), train, validation, test
+
+    def training_likes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`(P,)` users and `(P,)` movies of the training likes, as positions in the tables."""
+        return self._users[self.split.train], self._movies[self.split.train]
+
+    @property
+    def num_users(self) -> int:
+        """Rows of the user table."""
+        return len(self.raw.users["user_id"])
+
+    @property
+    def num_items(self) -> int:
+        """Rows of the movie table: the catalogue from which negatives and candidates are drawn."""
+        return len(self.raw.movies["movie_id"])
+
+    def protocol(self) -> dict[str, Any]:
+        """What must be equal for two runs' metrics to be comparable, and how training negatives were drawn."""
+        return {
+            "split_strategy": self.config.split_strategy,
+            "label_threshold": self.config.label_threshold,
+            "min_interactions": self.config.min_interactions,
+            "num_neg_eval": self.config.num_neg_eval,
+            "candidates": candidates_fingerprint(self.candidates),
+            "train_negatives": self.config.train_negatives,
+            "num_neg_train": self.config.num_neg_train,
+        }
+
+    def num_cold(self, split: str) -> int:
+        """How many positives of `validation` or `test` are movies without a training like."""
+        candidates = self.candidates[split]
+        positives = candidates.items[candidates.labels > 0]
+        return int((~np.isin(positives, self._movies[self.split.train])).sum())
+
+    def _split_likes(self) -> Split:
+        likes = np.flatnonzero(self.raw.ratings >= self.config.label_threshold)
+        split = split_events(
+            self.config.split_strategy,
+            self._users[likes],
+            self.raw.timestamps[likes],
+            min_interactions=self.config.min_interactions,
+            rng=random_stream("random split", self.seed),
+        )
+        return Split(likes[split.train], likes[split.validation], likes[split.test])
+
+    def _negative_sampler(self, rule: str) -> NegativeSampler:
+        """Excludes what a user has ever rated; under `unseen` the held-out positives are drawn like any other."""
+        shown = np.ones(len(self._users), dtype=bool)
+        if rule == "unseen":
+            shown[self.split.validation] = shown[self.split.test] = False
+        return NegativeSampler(self._users[shown], self._movies[shown], self.num_users, self.num_items)
+
+    def _draw_candidates(self) -> dict[str, Candidates]:
+        sampler = self._negative_sampler("unrated")
+        parts = {"validation": self.split.validation, "test": self.split.test}
+        return {
+            name: draw_candidates(
+                self._users[part],
+                self._movies[part],
+                sampler,
+                self.config.num_neg_eval,
+                random_stream(f"{name} candidates", self.config.candidate_seed),
+            )
+            for name, part in parts.items()
+        }
+
+    def _raw_tables(self) -> tuple[Table, Table]:
+        """Each field's raw column, one row a user and one row a movie."""
+        users, movies = self.raw.users, self.raw.movies
+        user_columns = {
+            "user_id": users["user_id"],
+            "gender": users["gender"],
+            "age": AGE_BUCKETS[np.searchsorted(AGE_BUCKETS, users["age"], side="right").clip(min=1) - 1],
+            "occupation": users["occupation"],
+            "zip_prefix": users["zip_code"].astype(f"U{ZIP_PREFIX_LENGTH}"),
+        }
+        return user_columns, {"movie_id": movies["movie_id"], "genres": movies["genres"]}
+
+    def _fit_encoders(self) -> dict[str, Any]:
+        """Encoders that know the users and movies of the training likes, and no others."""
+        encoders: dict[str, Any] = {}
+        for columns, positions in zip(self._raw_tables(), self.training_likes(), strict=True):
+            known = np.unique(positions)
+            for name, column in columns.items():
+                encoder = MultiHotEncoder(MAX_GENRES) if name == "genres" else LabelEncoder()
+                encoders[name] = encoder.fit([column[i] for i in known] if name == "genres" else column[known])
+        return encoders
+
+    def _encode_tables(self) -> tuple[Table, Table]:
+        user_columns, item_columns = self._raw_tables()
+        try:
+            tables = tuple(
+                {name: self.encoders[name].transform(column) for name, column in columns.items()}
+                for columns in (user_columns, item_columns)
+            )
+        except KeyError as error:
+            raise DataError(f"the encoders have none for field {error.args[0]!r}; use those of a MovieLens run") from error
+        return tables[0], tables[1]
+
+    def _schema(self) -> DatasetSchema:
+        fields = {}
+        for group, widths in (("user", USER_FIELDS), ("item", ITEM_FIELDS)):
+            for name, width in widths.items():
+                sequence = name == "genres"
+                fields[name] = FieldSchema(
+                    name,
+                    FeatureType.SEQUENCE if sequence else FeatureType.SPARSE,
+                    self.encoders[name].vocabulary_size,
+                    width,
+                    group=group,
+                    max_length=MAX_GENRES if sequence else 0,
+                )
+        return DatasetSchema(
+            fields, label_field="label", user_field="user_id", item_field="movie_id", time_field="timestamp"
+        )
+
+    def _log_facts(self) -> None:
+        likes = len(self.split.train) + len(self.split.validation) + len(self.split.test)
+        log.info(
+            "data %s (%s, %s): %d ratings, %d likes, %d for training",
+            self.info.name, self.info.source, self.info.hash[:12], len(self._users), likes, len(self.split.train),
+        )  # fmt: skip
+        for name, candidates in self.candidates.items():
+            positives = np.add.reduceat(candidates.labels, candidates.offsets[:-1])
+            short = int((candidates.sizes - positives < self.config.num_neg_eval).sum())
+            log.info(
+                "%s: %d users, %d with fewer than %d unrated movies, %d positives unseen in training",
+                name, len(candidates.users), short, self.config.num_neg_eval, self.num_cold(name),
+            )  # fmt: skip
+        if self.encoders["genres"].num_cut:
+            log.info("%d movies have more than %d genres; the rest was cut", self.encoders["genres"].num_cut, MAX_GENRES)
+
+
+def _positions(table_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of `ids (N,)` stands in `table_ids (M,)`, which holds them all."""
+    order = np.argsort(table_ids, kind="stable")
+    return order[np.searchsorted(table_ids[order], ids)]

@@ -1,0 +1,224 @@
+"""The files of MovieLens-100K as bytes: fetched from GroupLens, read from a folder, decoded and hashed."""
+
+import hashlib
+import http.client
+import io
+import re
+import textwrap
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from deepfm.errors import DataError, RunError
+from deepfm.utils import get_logger
+from deepfm.utils.io import write_bytes
+
+URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+MD5 = "0e33842e24a9c977be4e0107933c0723"
+FILES = ("u.data", "u.user", "u.item")
+OFFICIAL_SHA256 = {
+    "u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
+    "u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
+    "u.item": "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701",
+}
+FETCH = "or fetch the files again with `deepfm data fetch`"
+REPAIR = f"correct it, {FETCH}"
+LARGEST_ARCHIVE = LARGEST_MEMBER = 64 * 2**20  # bytes; the real archive has 5 MB
+# In the order of writing: u.data, which names the rows of the others, comes last.
+_MEMBERS = ("README", "u.genre", "u.info", "u.occupation", "u.user", "u.item", "u.data")
+_BY_HAND = "or unpack the archive by hand and set data.data_dir to its folder"
+
+
+def download_movielens(
+    data_dir: str | Path, url: str = URL, md5: str = MD5, timeout: float = 20
+) -> list[Path]:
+    """Fetch the archive and unpack the data beside its licence (README).
+
+    The archive is checked in memory: unless its MD5 fits, nothing is written.
+
+    Args:
+        data_dir: the folder to write to; it is made if missing, and files of these names in it are replaced.
+        url: where the archive is.
+        md5: the archive's MD5 in hex.
+        timeout: seconds to wait for the host's next answer.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: the host cannot be reached or refuses, the archive is not the one expected, or the folder
+            cannot be written.
+    """
+    content = _fetch(url, timeout)
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5.lower():
+        raise DataError(
+            f"{url} has MD5 {found}; expected {md5.lower()}; nothing was written, try again later {_BY_HAND}"
+        )
+    written = []
+    for name, data in _unpack(content, url).items():
+        path = Path(data_dir).expanduser() / name
+        try:
+            write_bytes(path, data)
+        except RunError as error:
+            reason = getattr(error.__cause__, "strerror", None) or str(error.__cause__)
+            raise DataError(
+                f"cannot write {path}: {reason}; set data.data_dir to a folder that can be written"
+            ) from error
+        written.append(path)
+    return written
+
+
+def present_files(folder: Path) -> list[str]:
+    """Which of the three files `folder` holds; none where there is no such folder.
+
+    Raises:
+        DataError: `folder` is something else than a folder, or must not be looked into.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise DataError(
+                f"data_dir {folder} is a file; expected a folder; set data.data_dir to the folder"
+            )
+        return [name for name in FILES if (folder / name).exists()]
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"data_dir {folder} cannot be read: {reason}; set data.data_dir to another"
+        ) from error
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The bytes of the three files in `folder`.
+
+    Raises:
+        DataError: one is missing or cannot be read.
+    """
+    present = present_files(folder)
+    missing = ", ".join(name for name in FILES if name not in present)
+    if missing:
+        advice = "set data.data_dir or DEEPFM_DATA_DIR to their folder, or run `deepfm data fetch`"
+        inner = folder / "ml-100k"
+        if len(present_files(inner)) == len(FILES):
+            advice = f"set data.data_dir={inner}, which holds them"
+        raise DataError(f"{missing} not found in {folder}; expected all of {', '.join(FILES)}; {advice}")
+    try:
+        return {name: (folder / name).read_bytes() for name in FILES}
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{error.filename} cannot be read: {reason}; expected a file; {REPAIR}") from error
+
+
+def decode_file(path: str, content: bytes, ascii_only: bool) -> str:
+    """The text of one file, each line ended by a newline character; `path` is what errors name.
+
+    Raises:
+        DataError: the file is empty, or in another encoding than ASCII or (u.user, u.item) latin-1.
+    """
+    if not content.strip():
+        raise DataError(f"{path} is empty; expected one row per line; {REPAIR}")
+    expected = "ASCII" if ascii_only else "latin-1 (ISO-8859-1)"
+    found = None
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        found = "UTF-16"
+    elif content.startswith(b"\xef\xbb\xbf"):
+        found = "UTF-8 with a byte order mark"
+    elif b"\0" in content:
+        found = "binary or UTF-16 (it holds zero bytes)"
+    elif not ascii_only and not content.isascii() and _is_utf8(content):
+        found = "UTF-8"
+    if found is not None:
+        raise DataError(f"{path} line 1: the file is {found}; expected {expected} text; convert it, {FETCH}")
+    if ascii_only and (other := re.search(rb"[\x80-\xff]", content)):
+        line = content.count(b"\n", 0, other.start()) + 1
+        byte = other.group()[0]
+        raise DataError(
+            f"{path} line {line}: byte 0x{byte:02x} is not ASCII; expected digits and tabs only; {REPAIR}"
+        )
+    return content.decode("latin-1").replace("\r\n", "\n")
+
+
+def hash_files(files: Mapping[str, bytes]) -> str:
+    """SHA-256 in hex over name, length and bytes of the three files; it identifies the data of a run."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        digest.update(f"{name}:{len(files[name])}:".encode())
+        digest.update(files[name])
+    return digest.hexdigest()
+
+
+def sample_banner(folder: Path, reason: str) -> str:
+    """The warning of a run that has no real data: why, what that means, and how to give real data."""
+    paragraphs = (
+        "THIS RUN USES A GENERATED SAMPLE, NOT MOVIELENS",
+        f"Real data was not found in {folder.absolute()}.",
+        f"The download failed: {reason}.",
+        "The numbers of this run say nothing about MovieLens.",
+        "To give real data: set data.data_dir=FOLDER or the environment variable DEEPFM_DATA_DIR to the "
+        "folder of u.data, u.user and u.item, or run `deepfm data fetch`.",
+    )
+    lines = [line for paragraph in paragraphs for line in (*textwrap.wrap(paragraph, 84), "")][:-1]
+    width = max(map(len, lines))
+    edge = "*" * (width + 6)
+    return "\n".join(("", edge, *(f"** {line:<{width}} **" for line in lines), edge))
+
+
+def _fetch(url: str, timeout: float) -> bytes:
+    get_logger(__name__).info("fetching %s", url)
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "deepfm (Python urllib)"})
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            content: bytes = response.read(LARGEST_ARCHIVE + 1)
+    except urllib.error.HTTPError as error:
+        raise DataError(
+            f"{url} answers HTTP status {error.code} ({error.reason}); expected the archive; "
+            f"try again later {_BY_HAND}"
+        ) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DataError(
+            f"{url} cannot be fetched: {reason}; check the network and the address, {_BY_HAND}"
+        ) from error
+    if len(content) > LARGEST_ARCHIVE:
+        raise DataError(
+            f"{url} sends more than {LARGEST_ARCHIVE} bytes; expected an archive of about 5 MB; {_BY_HAND}"
+        )
+    return content
+
+
+def _unpack(content: bytes, url: str) -> dict[str, bytes]:
+    """The wanted members by base name: no path inside the archive ever names a file here."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members: dict[str, zipfile.ZipInfo] = {}
+            for info in archive.infolist():
+                members.setdefault(PurePosixPath(info.filename).name, info)
+            for name in FILES:
+                if name not in members:
+                    raise DataError(
+                        f"{url} holds no {name}; expected MovieLens-100K's archive; use the official one"
+                    )
+            wanted = {name: members[name] for name in _MEMBERS if name in members}
+            for name, info in wanted.items():
+                if info.file_size > LARGEST_MEMBER:
+                    raise DataError(
+                        f"{name} in {url} has {info.file_size} bytes; expected at most {LARGEST_MEMBER}; "
+                        "use the official archive"
+                    )
+            return {name: archive.read(info) for name, info in wanted.items()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(
+            f"{url} is not a zip archive, or a damaged one ({error}); expected MovieLens-100K's; "
+            "use the official one"
+        ) from error
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

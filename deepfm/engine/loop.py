@@ -1,0 +1,303 @@
+"""The one training loop: epochs, validation, the best weights, stopping, and resuming bit for bit."""
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from deepfm.engine.device import random_state, restore_random_state
+from deepfm.engine.optim import build_optimizer
+from deepfm.engine.schedule import Schedule
+from deepfm.engine.task import Task
+from deepfm.errors import CheckpointError, TrainingError
+from deepfm.utils.io import load_checkpoint, save_checkpoint
+
+LOSS_CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
+CHECKPOINT_VERSION = 1
+
+
+class LoopSettings(Protocol):
+    """The knobs of the loop (`TrainingConfig` has them)."""
+
+    @property
+    def num_epochs(self) -> int: ...  # noqa: D102
+    @property
+    def lr(self) -> float: ...  # noqa: D102
+    @property
+    def optimizer(self) -> str: ...  # noqa: D102
+    @property
+    def scheduler(self) -> str: ...  # noqa: D102
+    @property
+    def plateau_factor(self) -> float: ...  # noqa: D102
+    @property
+    def plateau_patience(self) -> int: ...  # noqa: D102
+    @property
+    def warmup_steps(self) -> int: ...  # noqa: D102
+    @property
+    def accumulation_steps(self) -> int: ...  # noqa: D102
+    @property
+    def early_stopping_patience(self) -> int: ...  # noqa: D102
+    @property
+    def gradient_clip_norm(self) -> float | None: ...  # noqa: D102
+
+
+class Observer:
+    """What may watch a fit: progress bars, run folders. Every method may be left as it is."""
+
+    def fit_started(self, first_epoch: int, num_epochs: int, num_batches: int) -> None:
+        """Training begins with `first_epoch`, which is above 1 in a resumed run."""
+
+    def batch_finished(self, rows: int) -> None:
+        """A batch of so many rows has been queued; no loss is known yet."""
+
+    def loss_known(self, loss: float) -> None:
+        """The mean loss of the epoch so far."""
+
+    def evaluating(self) -> None:
+        """The epoch's batches are done, its validation begins."""
+
+    def epoch_finished(self, state: "FitState", improved: bool) -> None:
+        """An epoch and its validation are done; `state.history[-1]` is its record."""
+
+    def fit_finished(self) -> None:
+        """No further epoch follows."""
+
+
+@dataclass
+class FitState:
+    """How far a fit has come, and the best it has seen.
+
+    Attributes:
+        epoch: epochs finished.
+        history: a record an epoch: epoch, loss, lr, seconds, rows_per_second, and the validation metrics.
+        best_epoch: the epoch whose weights are best; 0 before the first.
+        best_weights: the model's state dict of that epoch.
+        seconds: wall time in training and validation, over all sessions of the run.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def epochs_since_best(self) -> int:
+        """How many epochs in a row brought no improvement."""
+        return self.epoch - self.best_epoch
+
+    @property
+    def rows_per_second(self) -> float:
+        """Training rows per second, the median over epochs, validation apart."""
+        rates = sorted(record["rows_per_second"] for record in self.history)
+        return float(rates[len(rates) // 2]) if rates else 0.0
+
+
+def fit(
+    task: Task,
+    settings: LoopSettings,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    observers: Sequence[Observer] = (),
+) -> FitState:
+    """Train a task to its best validation metric; the model ends with the best epoch's weights.
+
+    Args:
+        task: the problem.
+        settings: the knobs.
+        device: where the task's model and batches live.
+        checkpoint: written at the start and after each epoch, whole or not at all; None for no file.
+        resume: continue from `checkpoint`; the outcome is that of a run that was never interrupted.
+        observers: told what happens.
+
+    Raises:
+        TrainingError: the loss is no longer finite; the checkpoint of the last finished epoch stands.
+        CheckpointError: the checkpoint is missing, damaged or of another task.
+    """
+    steps = -(-task.num_batches() // settings.accumulation_steps)
+    optimizer = build_optimizer(settings.optimizer, settings.lr, task.parameter_groups(), device)
+    schedule = Schedule(
+        settings.scheduler,
+        settings.lr,
+        steps * settings.num_epochs,
+        settings.warmup_steps,
+        settings.plateau_factor,
+        settings.plateau_patience,
+    )
+    state = FitState()
+    if resume:
+        if checkpoint is None:
+            raise CheckpointError("resuming needs a checkpoint; give the run's folder")
+        state = _load(checkpoint, task, optimizer, schedule, device)
+    elif checkpoint is not None:
+        _save(checkpoint, task, optimizer, schedule, device, state)
+    for observer in observers:
+        observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
+    while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
+        improved = _run_epoch(task, settings, optimizer, schedule, state, observers)
+        if checkpoint is not None:
+            _save(checkpoint, task, optimizer, schedule, device, state)
+        for observer in observers:
+            observer.epoch_finished(state, improved)
+    for observer in observers:
+        observer.fit_finished()
+    if state.best_weights:
+        task.model.load_state_dict(state.best_weights)
+    return state
+
+
+def _run_epoch(
+    task: Task,
+    settings: LoopSettings,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    state: FitState,
+    observers: Sequence[Observer],
+) -> bool:
+    """Train and validate one epoch; whether it is the best so far."""
+    epoch, started = state.epoch + 1, time.perf_counter()
+    loss, rows, lr = _train_epoch(task, settings, optimizer, schedule, epoch, observers)
+    trained = time.perf_counter()
+    for observer in observers:
+        observer.evaluating()
+    task.model.eval()
+    with torch.no_grad():
+        metrics = task.evaluate()
+    seconds = time.perf_counter() - started
+    record = {"epoch": epoch, "loss": loss, "lr": lr, "seconds": seconds, "rows_per_second": rows / (trained - started)}
+    best = state.history[state.best_epoch - 1][task.metric] if state.best_epoch else None
+    value = metrics[task.metric]
+    if math.isnan(value):
+        raise TrainingError(f"validation {task.metric} is NaN after epoch {epoch}; look at the validation data")
+    improved = best is None or (value > best if task.maximize else value < best)
+    state.epoch = epoch
+    state.seconds += seconds
+    state.history.append(record | metrics)
+    if improved:
+        state.best_epoch = epoch
+        state.best_weights = copy.deepcopy(task.model.state_dict())
+    if schedule.epoch_ended(improved):
+        task.model.load_state_dict(state.best_weights)
+    return improved
+
+
+def _train_epoch(
+    task: Task,
+    settings: LoopSettings,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    epoch: int,
+    observers: Sequence[Observer],
+) -> tuple[float, int, float]:
+    """One pass over the batches: the mean loss, the rows, and the learning rate of the last step."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    losses = _LossMeter(epoch)
+    task.model.train()
+    optimizer.zero_grad(set_to_none=True)
+    num_batches = task.num_batches()
+    for number, batch in enumerate(task.batches(epoch), start=1):
+        loss, rows = task.loss(batch)
+        (loss / settings.accumulation_steps).backward()
+        if number % settings.accumulation_steps == 0 or number == num_batches:
+            _step(parameters, settings.gradient_clip_norm, optimizer, schedule)
+        losses.add(loss, rows)
+        for observer in observers:
+            observer.batch_finished(rows)
+        if number % LOSS_CHECK_STEPS == 0:
+            mean = losses.read()
+            for observer in observers:
+                observer.loss_known(mean)
+    return losses.read(), losses.rows, optimizer.param_groups[0]["lr"]
+
+
+def _step(
+    parameters: list[nn.Parameter], clip_norm: float | None, optimizer: torch.optim.Optimizer, schedule: Schedule
+) -> None:
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, clip_norm)
+    schedule.apply(optimizer)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+class _LossMeter:
+    """The mean loss of an epoch, kept on the device until it is asked for."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.rows, self._batches, self._total = epoch, 0, 0, 0.0
+        self._unread: list[tuple[Tensor, int]] = []
+
+    def add(self, loss: Tensor, rows: int) -> None:
+        self._unread.append((loss.detach(), rows))
+        self.rows += rows
+
+    def read(self) -> float:
+        """The mean so far.
+
+        Raises:
+            TrainingError: a loss is not finite; its batch is named.
+        """
+        if self._unread:
+            values = torch.stack([loss for loss, _ in self._unread]).tolist()
+            for value, (_, rows) in zip(values, self._unread, strict=True):
+                self._batches += 1
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"the loss is {value} in epoch {self.epoch}, batch {self._batches}; the state after epoch "
+                        f"{self.epoch - 1} is kept; lower training.lr or training.gradient_clip_norm, or look at the data"
+                    )
+                self._total += value * rows
+            self._unread.clear()
+        return self._total / max(1, self.rows)
+
+
+def _save(
+    path: Path,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    device: torch.device,
+    state: FitState,
+) -> None:
+    save_checkpoint(
+        {
+            "version": CHECKPOINT_VERSION,
+            "fingerprint": task.fingerprint(),
+            "model": task.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "random": random_state(device),
+            "state": dict(vars(state)),
+        },
+        path,
+    )
+
+
+def _load(
+    path: Path, task: Task, optimizer: torch.optim.Optimizer, schedule: Schedule, device: torch.device
+) -> FitState:
+    saved = load_checkpoint(path, device)
+    if saved.get("version") != CHECKPOINT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path} is of version {saved.get('version')!r}; expected {CHECKPOINT_VERSION}, so train again"
+        )
+    for what, own in task.fingerprint().items():
+        if saved["fingerprint"].get(what) != own:
+            raise CheckpointError(f"checkpoint {path} was written with another {what}; resume with the one it had")
+    try:
+        task.model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        restore_random_state(saved["random"], device)
+        return FitState(**saved["state"])
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"checkpoint {path} does not fit this model: {reason}") from error

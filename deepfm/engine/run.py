@@ -1,0 +1,227 @@
+"""A run's folder: what is in it, and the rules for writing it."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from deepfm.errors import CheckpointError, RunError
+from deepfm.utils.io import atomic_path, cannot_write, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RESULTS_VERSION = 1
+FILES = {
+    "config": "config.yaml",
+    "schema": "schema.json",
+    "encoders": "encoders.json",
+    "candidates": "candidates.npz",
+    "weights": "best.safetensors",
+    "checkpoint": "last.ckpt",
+    "metrics": "metrics.jsonl",
+    "results": "results.json",
+    "log": "train.log",
+    "report": "report.html",
+}
+
+
+class RunFolder:
+    """One run's folder; `run.weights`, `run.results` and so on are the paths of `FILES`.
+
+    Args:
+        path: the folder, which may not exist yet.
+
+    Example:
+        >>> RunFolder("outputs/mine").results
+        PosixPath('outputs/mine/results.json')
+    """
+
+    config: Path
+    schema: Path
+    encoders: Path
+    candidates: Path
+    weights: Path
+    checkpoint: Path
+    metrics: Path
+    results: Path
+    log: Path
+    report: Path
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        for name, file in FILES.items():
+            setattr(self, name, self.path / file)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its final results."""
+        return self.results.exists()
+
+    def create(self, overwrite: bool = False) -> "RunFolder":
+        """Make the folder ready for a new run.
+
+        Args:
+            overwrite: remove an earlier run's files; files that are not a run's stay.
+
+        Raises:
+            RunError: the folder holds a run and `overwrite` is false, or it cannot be written.
+        """
+        standing = [self.path / file for file in FILES.values() if (self.path / file).exists()]
+        if standing and not overwrite:
+            what = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
+            raise RunError(f"{self.path} already holds {what}; choose another output_dir or pass --overwrite")
+        try:
+            for file in standing:
+                file.unlink()
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        return self
+
+    def require(self, *names: str) -> "RunFolder":
+        """Make sure that files are there.
+
+        Raises:
+            RunError: the folder or one of the files is not.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"run folder {self.path} does not exist; expected a folder that `deepfm train` wrote")
+        for name in names:
+            file: Path = getattr(self, name)
+            if not file.exists():
+                raise RunError(f"{self.path} holds no {file.name}; expected a folder that `deepfm train` wrote")
+        return self
+
+    def write_config(self, plain: Mapping[str, Any]) -> None:
+        """Write the complete, resolved configuration."""
+        write_text(self.config, yaml.safe_dump(dict(plain), sort_keys=False))
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """Write `metrics.jsonl`, a line per epoch."""
+        write_text(self.metrics, "".join(json.dumps(record, allow_nan=False) + "\n" for record in history))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """The epochs' records; none for a run without training."""
+        if not self.metrics.exists():
+            return []
+        try:
+            return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.metrics} is damaged: {error}; remove it or train again") from error
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write `results.json`, which makes the run a finished one."""
+        write_json(self.results, {"version": RESULTS_VERSION, **results})
+
+    def read_results(self) -> dict[str, Any]:
+        """What `write_results` wrote.
+
+        Raises:
+            RunError: there are none, or of another version.
+        """
+        results = read_json(self.results, "results file")
+        if not isinstance(results, dict) or results.get("version") != RESULTS_VERSION:
+            raise RunError(f"{self.results} is not of version {RESULTS_VERSION}; train again to write it")
+        return results
+
+    def save_weights(self, weights: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
+        """Write the best weights with what they must agree on, as safetensors."""
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        with atomic_path(self.weights) as beside:
+            save_file(tensors, str(beside), metadata=dict(metadata))
+
+    def load_weights(self, expected: Mapping[str, str]) -> "dict[str, Tensor]":
+        """Read the best weights onto the CPU.
+
+        Args:
+            expected: metadata that must agree, such as the schema's hash.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another schema or model.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not self.weights.exists():
+            raise CheckpointError(f"{self.path} holds no {self.weights.name}; train first, or name another run")
+        try:
+            with safe_open(str(self.weights), framework="pt") as file:
+                metadata = file.metadata() or {}
+                for what, own in expected.items():
+                    if metadata.get(what) != own:
+                        raise CheckpointError(
+                            f"{self.weights} was trained with another {what}; use the run's own configuration and data"
+                        )
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{self.weights} is truncated or damaged ({error}); train again") from error
+
+
+def new_run_path(root: str | Path, name: str, seed: int) -> Path:
+    """A folder that does not exist yet: `root/name/<time>-s<seed>`."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-s{seed}"
+    path, number = Path(root) / name / stem, 2
+    while path.exists():
+        path, number = path.with_name(f"{stem}-{number}"), number + 1
+    return path
+
+
+def latest_run(root: str | Path, name: str, needs: str) -> RunFolder:
+    """The newest folder below `root/name` that holds the file `needs` of `FILES`.
+
+    Raises:
+        RunError: there is none.
+    """
+    runs = [RunFolder(path) for path in sorted((Path(root) / name).glob("*")) if path.is_dir()]
+    fitting = [run for run in runs if getattr(run, needs).exists()]
+    if not fitting:
+        raise RunError(f"no run with a {FILES[needs]} below {Path(root) / name}; train first, or name a run's folder")
+    return fitting[-1]
+
+
+def find_runs(root: str | Path) -> list[RunFolder]:
+    """All finished runs at or below a folder, in order of their paths."""
+    return [RunFolder(path.parent) for path in sorted(Path(root).rglob(FILES["results"]))]
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What a result's reader needs to repeat it: revision, versions, machine."""
+    packages = {}
+    for package in ("deepfm", "torch", "numpy"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "unknown"
+    return {
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        **packages,
+        "platform": platform.platform(),
+        "device": device,
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the source tree this package runs from; None where it is installed without one."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

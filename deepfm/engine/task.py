@@ -1,0 +1,64 @@
+"""What the loop needs to know of a problem, and nothing else."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share their penalties.
+
+    Args:
+        parameters: the parameters.
+        l2: λ of a penalty λ·Σw² in the loss, which the optimizer applies for free.
+        weight_decay: the optimizer's own decay (decoupled under AdamW).
+    """
+
+    parameters: list[nn.Parameter]
+    l2: float = 0.0
+    weight_decay: float = 0.0
+
+
+class Task(ABC):
+    """A problem to train: its model, its batches, its loss and its validation metrics.
+
+    `fit` calls `loss` in training mode and `evaluate` in evaluation mode without gradients. `batches` must be a pure
+    function of the epoch, so that a resumed run sees what an uninterrupted one would have.
+
+    Attributes:
+        model: what is trained.
+        metric: the key of `evaluate`'s result that decides what is best.
+        maximize: whether more of it is better.
+    """
+
+    model: nn.Module
+    metric: str
+    maximize: bool = True
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterable[Any]:
+        """The training batches of an epoch (from 1), on the device."""
+
+    @abstractmethod
+    def num_batches(self) -> int:
+        """How many batches an epoch has."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> tuple[Tensor, int]:
+        """The mean loss of a batch (a scalar with a gradient), and how many rows it is the mean of."""
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """The validation metrics; `metric` among them."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What is optimised; by default every parameter, without penalties."""
+        return [ParameterGroup(list(self.model.parameters()))]
+
+    def fingerprint(self) -> dict[str, str]:
+        """What a checkpoint must agree on to be continued, such as `{"schema": hash}`."""
+        return {}

@@ -1,0 +1,40 @@
+"""The models, and the registry that makes one by name."""
+
+from deepfm.config import ExperimentConfig
+from deepfm.data.schema import DatasetSchema
+from deepfm.engine.settings import nearest
+from deepfm.errors import ConfigError
+from deepfm.models.attention_deepfm import AttentionDeepFM
+from deepfm.models.base import BaseCTRModel
+from deepfm.models.deepfm import DeepFM
+from deepfm.models.xdeepfm import xDeepFM
+
+MODELS: dict[str, type[BaseCTRModel]] = {
+    "deepfm": DeepFM,
+    "xdeepfm": xDeepFM,
+    "attention_deepfm": AttentionDeepFM,
+}
+
+__all__ = ["MODELS", "AttentionDeepFM", "BaseCTRModel", "DeepFM", "create_model", "model_class", "xDeepFM"]
+
+
+def model_class(name: str) -> type[BaseCTRModel]:
+    """The model registered under `name`.
+
+    Raises:
+        ConfigError: there is none; the nearest name is given.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model_name = {name!r} is no known model; {nearest(name, list(MODELS))}")
+    return MODELS[name]
+
+
+def create_model(name: str, schema: DatasetSchema, config: ExperimentConfig) -> BaseCTRModel:
+    """Make the model `name` for a schema; `feature.embedding_dim`, where given, replaces every field's own width.
+
+    Raises:
+        ConfigError: the name is unknown, or sizes that do not fit together.
+    """
+    if config.feature.embedding_dim is not None:
+        schema = schema.with_embedding_dim(config.feature.embedding_dim)
+    return model_class(name)(schema, config)

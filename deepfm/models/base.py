@@ -1,0 +1,60 @@
+"""What every click model shares: one set of embeddings in, one logit out."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from deepfm.config import ExperimentConfig
+from deepfm.data.schema import DatasetSchema
+from deepfm.models.layers import DNN, FeatureEmbedding
+
+
+class BaseCTRModel(nn.Module, ABC):
+    """A model of the probability of a click.
+
+    A subclass declares its parts in `_build_components` and writes its formula in `_forward_components`.
+
+    Args:
+        schema: the fields.
+        config: sizes and options; a model reads the sections it uses.
+    """
+
+    def __init__(self, schema: DatasetSchema, config: ExperimentConfig) -> None:
+        super().__init__()
+        self.schema = schema
+        self.config = config
+        self.embedding = FeatureEmbedding(schema, config.feature.fm_embed_dim, config.feature.projection)
+        self._build_components()
+
+    @abstractmethod
+    def _build_components(self) -> None:
+        """Make the parts beside the embedding."""
+
+    @abstractmethod
+    def _forward_components(self, first_order: Tensor, field_embeddings: Tensor, flat_embeddings: Tensor) -> Tensor:
+        """Logits `(B, 1)` from first order `(B, 1)`, field embeddings `(B, F, D)` and flat embeddings `(B, T)`."""
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Raw logits `(B, 1)` of a batch `{field: (B, …)}`."""
+        return self._forward_components(*self.embedding(batch))
+
+    @torch.no_grad()
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Probabilities `(B, 1)`, in evaluation mode; the mode is left as it was."""
+        was_training = self.training
+        self.eval()
+        try:
+            return torch.sigmoid(self(batch))
+        finally:
+            self.train(was_training)
+
+    def get_l2_reg_loss(self) -> Tensor:
+        """λ·Σw² over the embedding tables, with λ = `feature.embedding_l2_reg`: a scalar with a gradient."""
+        squares = [weight.square().sum() for weight in self.embedding.table_parameters()]
+        return self.config.feature.embedding_l2_reg * torch.stack(squares).sum()
+
+    def _dnn(self, input_dim: int) -> DNN:
+        """The deep tower that the `dnn` section describes."""
+        tower = self.config.dnn
+        return DNN(input_dim, tower.hidden_units, tower.activation, tower.dropout, tower.use_batch_norm)

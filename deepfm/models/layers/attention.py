@@ -1,0 +1,70 @@
+"""Self-attention over the fields of a row."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepfm.errors import ConfigError
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Stacked scaled dot-product attention, each with a residual and LayerNorm (after Song et al., 2019, AutoInt).
+
+    Args:
+        embed_dim: D.
+        num_heads: heads, which share `attention_dim`.
+        attention_dim: width of queries, keys and values together.
+        num_layers: how many are stacked.
+        use_residual: whether a layer's input is added to its output.
+
+    Raises:
+        ConfigError: `attention_dim` is not a multiple of `num_heads`.
+
+    Example:
+        >>> MultiHeadSelfAttention(16, 4, 64, 2)(torch.zeros(2, 7, 16)).shape
+        torch.Size([2, 7, 16])
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        attention_dim: int,
+        num_layers: int = 1,
+        use_residual: bool = True,
+    ) -> None:
+        super().__init__()
+        if attention_dim % num_heads:
+            raise ConfigError(
+                f"attention.attention_dim = {attention_dim} is not a multiple of attention.num_heads = {num_heads}; "
+                "choose sizes that divide"
+            )
+        self.layers = nn.ModuleList(
+            _AttentionLayer(embed_dim, num_heads, attention_dim, use_residual) for _ in range(num_layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, F, D)` → `(B, F, D)`."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _AttentionLayer(nn.Module):
+    """One layer: project, attend, project back, add, normalise."""
+
+    def __init__(self, embed_dim: int, num_heads: int, attention_dim: int, use_residual: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.use_residual = use_residual
+        self.query_key_value = nn.Linear(embed_dim, 3 * attention_dim, bias=False)
+        self.output = nn.Linear(attention_dim, embed_dim, bias=False)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, F, D)` → `(B, F, D)`."""
+        projected = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))  # (B, F, 3, heads, d)
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, F, d)
+        attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, F, d)
+        mixed = self.output(attended.transpose(1, 2).flatten(2))  # (B, F, D)
+        normed: Tensor = self.norm(x + mixed if self.use_residual else mixed)
+        return normed

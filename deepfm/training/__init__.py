@@ -1,0 +1,1 @@
+"""The CTR task: its metrics, trainer and report."""

@@ -1,0 +1,190 @@
+"""From a configuration to a finished run folder, and back from a folder to its model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deepfm.config import ExperimentConfig, load_config
+from deepfm.data.dataset import InteractionDataset, TrainingInteractions
+from deepfm.data.movielens import MovieLensAdapter
+from deepfm.data.negatives import load_candidates, save_candidates
+from deepfm.data.schema import DatasetSchema
+from deepfm.data.transforms import load_encoders, save_encoders
+from deepfm.engine.device import resolve_device
+from deepfm.engine.loop import Observer
+from deepfm.engine.run import RunFolder, environment
+from deepfm.engine.settings import settings_to_dict
+from deepfm.errors import DataError
+from deepfm.models import create_model, model_class
+from deepfm.reporting import write_html
+from deepfm.training.evaluation import Evaluation
+from deepfm.training.report import build_run_report
+from deepfm.training.trainer import Trainer, weights_metadata
+from deepfm.utils.logging import close_log_file, get_logger
+from deepfm.utils.seeding import seed_everything
+
+log = get_logger(__name__)
+ADAPTERS = {"movielens": MovieLensAdapter}
+
+
+@dataclass(frozen=True, eq=False)
+class ExperimentData:
+    """A data set as an experiment uses it: the adapter, the schema and the three parts."""
+
+    adapter: MovieLensAdapter
+    schema: DatasetSchema
+    train: TrainingInteractions
+    validation: InteractionDataset
+    test: InteractionDataset
+
+    def save(self, run: RunFolder) -> None:
+        """Write what later commands need to see the data as this run did."""
+        self.schema.save(run.schema)
+        save_encoders(self.adapter.encoders, run.encoders)
+        save_candidates(self.adapter.candidates, run.candidates)
+
+
+def open_data(config: ExperimentConfig, run: RunFolder | None = None) -> ExperimentData:
+    """Build the data sets of an experiment.
+
+    Args:
+        run: a finished or interrupted run whose encoders and candidates are used instead of new ones.
+
+    Raises:
+        DataError: the data are missing, damaged or foreign.
+    """
+    adapter = ADAPTERS[config.data.dataset_name](config.data.data_dir, config.data, seed=config.seed)
+    if run is None:
+        return ExperimentData(adapter, *adapter.build())
+    return ExperimentData(adapter, *adapter.build(load_encoders(run.encoders), load_candidates(run.candidates)))
+
+
+def train_experiment(config: ExperimentConfig, run: RunFolder, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+    """Train from the start into a new run folder, to final validation and test metrics.
+
+    Returns:
+        the content of the run's `results.json`.
+
+    Raises:
+        DeepFMError: anything that is wrong with the settings, the data or the device, before work starts.
+    """
+    model_class(config.model_name)
+    device = resolve_device(config.device)
+    run.create()
+    data = _logged(run, lambda: open_data(config))
+    run.write_config(settings_to_dict(config))
+    data.save(run)
+    seed_everything(config.seed)
+    trainer = _trainer(config, data, run, observers, device=device)
+    return _logged(run, lambda: _finish(trainer, data, run, resume=False))
+
+
+def resume_experiment(run: RunFolder, observers: Sequence[Observer] = ()) -> dict[str, Any]:
+    """Continue an interrupted run to what it would have become uninterrupted.
+
+    Raises:
+        RunError: the folder holds no run.
+        CheckpointError: the checkpoint is damaged or does not fit.
+    """
+    config = run_config(run.require("config", "checkpoint", "encoders", "candidates"))
+    data = _logged(run, lambda: open_data(config, run))
+    seed_everything(config.seed)
+    trainer = _trainer(config, data, run, observers)
+    return _logged(run, lambda: _finish(trainer, data, run, resume=True))
+
+
+def run_config(run: RunFolder, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The configuration that a run folder was made with."""
+    return load_config(run.require("config").config, overrides)
+
+
+def evaluate_run(run: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Evaluation]:
+    """Evaluate a run's best weights on its validation and test candidates.
+
+    Args:
+        overrides: mostly `data.data_dir=…` and `device=…`, where the folder has moved.
+
+    Raises:
+        RunError: files are missing.
+        CheckpointError: the weights are damaged, or of another schema or model.
+        DataError: the data are not those of the run.
+    """
+    run.require("config", "weights", "encoders", "candidates")
+    config = run_config(run, overrides)
+    data = open_data(config, run)
+    if run.finished and (seen := run.read_results()["data"]["hash"]) != data.adapter.info.hash:
+        raise DataError(
+            f"{run.path} was trained on data {seen[:12]}, and {config.data.data_dir} holds {data.adapter.info.hash[:12]}; "
+            "give the run's own data with data.data_dir="
+        )
+    weights = run.load_weights(weights_metadata(data.schema, config))
+    trainer = _trainer(config, data)
+    trainer.model.load_state_dict(weights)
+    for split, dataset in (("validation", data.validation), ("test", data.test)):
+        trainer.evaluate(dataset, split)
+    return trainer.evaluations
+
+
+def write_run_report(run: RunFolder, evaluations: Mapping[str, Evaluation]) -> None:
+    """Write a finished run's `report.html`."""
+    config_yaml = run.config.read_text(encoding="utf-8")
+    document = build_run_report(run.read_results(), run.read_history(), config_yaml, evaluations)
+    write_html(document, run.report)
+
+
+def run_results(
+    kind: str, model: str, data: ExperimentData, evaluations: Mapping[str, Evaluation], device: str, **fit: Any
+) -> dict[str, Any]:
+    """The content of `results.json` for a model or a baseline.
+
+    Args:
+        kind: `model` or `baseline`.
+        fit: best_epoch, epochs, seconds and rows_per_second.
+    """
+    metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
+    about = {"data": asdict(data.adapter.info), "protocol": data.adapter.protocol()}
+    return {"kind": kind, "model": model, **about, **metrics, **fit, "env": environment(device)}
+
+
+def _trainer(
+    config: ExperimentConfig,
+    data: ExperimentData,
+    run: RunFolder | None = None,
+    observers: Sequence[Observer] = (),
+    **options: Any,
+) -> Trainer:
+    model = create_model(config.model_name, data.schema, config)
+    return Trainer(
+        model, data.schema, config, data.train, data.validation, data.test, run=run, observers=observers, **options
+    )
+
+
+def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool) -> dict[str, Any]:
+    parameters = sum(weight.numel() for weight in trainer.model.parameters())
+    log.info("%s, %s parameters, on %s; run folder %s", trainer.config.model_name, f"{parameters:,}", trainer.device, run.path)
+    state = trainer.train(resume)
+    for split, dataset in (("validation", data.validation), ("test", data.test)):
+        trainer.evaluate(dataset, split)
+    results = run_results(
+        "model",
+        trainer.config.model_name,
+        data,
+        trainer.evaluations,
+        str(trainer.device),
+        best_epoch=state.best_epoch,
+        epochs=state.epoch,
+        seconds=round(state.seconds, 3),
+        rows_per_second=round(state.rows_per_second, 1),
+    )
+    run.write_results(results)
+    write_run_report(run, trainer.evaluations)
+    return run.read_results()
+
+
+def _logged(run: RunFolder, work: Any) -> Any:
+    """Do some work while the package's log also goes to the run's file."""
+    logger = get_logger(file=run.log)
+    try:
+        return work()
+    finally:
+        close_log_file(logger, run.log)

@@ -1,0 +1,86 @@
+"""Click prediction as a task of the engine."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepfm.config import ExperimentConfig
+from deepfm.data.dataset import Features, TabularDataset, TrainingInteractions
+from deepfm.engine.task import ParameterGroup, Task
+from deepfm.errors import ConfigError
+from deepfm.models import BaseCTRModel
+from deepfm.training.evaluation import evaluate_scores, score_rows
+from deepfm.utils.seeding import random_stream
+
+Batch = tuple[Features, Tensor]
+
+
+class CTRTask(Task):
+    """Binary cross-entropy on clicks, with negatives drawn anew and rows shuffled each epoch.
+
+    Args:
+        model: gives logits `(B, 1)`.
+        config: batch size, monitored metric, penalties, seed.
+        train_ds, val_ds: on the model's device.
+    """
+
+    def __init__(
+        self, model: BaseCTRModel, config: ExperimentConfig, train_ds: TabularDataset, val_ds: TabularDataset
+    ) -> None:
+        self.model: BaseCTRModel = model
+        self.config, self.train_ds, self.val_ds = config, train_ds, val_ds
+        self.metric = config.training.metric
+        self.maximize = self.metric != "logloss"
+
+    def num_batches(self) -> int:
+        """Batches an epoch; a single last row joins the batch before it, as batch normalisation needs two."""
+        full, rest = divmod(len(self.train_ds), self.config.training.batch_size)
+        return max(1, full + (rest > 1))
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Batches of shuffled rows, a pure function of (seed, epoch)."""
+        if isinstance(self.train_ds, TrainingInteractions):
+            self.train_ds.resample(epoch)
+        rows = len(self.train_ds)
+        order = torch.from_numpy(random_stream("row order", self.config.seed, epoch).permutation(rows))
+        order = order.to(self.train_ds.labels.device)
+        size, count = self.config.training.batch_size, self.num_batches()
+        for number in range(count):
+            yield self.train_ds.batch(order[number * size : rows if number == count - 1 else (number + 1) * size])
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """The mean cross-entropy of a batch, and its rows."""
+        features, labels = batch
+        logits = self.model(features).squeeze(1)  # (B,)
+        return F.binary_cross_entropy_with_logits(logits, labels), len(labels)
+
+    def evaluate(self) -> dict[str, float]:
+        """AUC, log loss and, over groups of candidates, HR@K and NDCG@K of the validation set."""
+        scores = score_rows(self.model, self.val_ds)
+        metrics = evaluate_scores(scores, self.val_ds, self.config.training.ranking_ks).metrics
+        if self.metric not in metrics:
+            raise ConfigError(
+                f"training.metric = {self.metric!r} needs candidates in groups, which the validation set has not; use "
+                "auc or logloss"
+            )
+        return {name: value for name, value in metrics.items() if value is not None}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The embedding tables with their L2 penalty, and everything else with the optimizer's weight decay."""
+        tables = self.model.embedding.table_parameters()
+        known = {id(weight) for weight in tables}
+        others = [weight for weight in self.model.parameters() if id(weight) not in known]
+        return [
+            ParameterGroup(tables, l2=self.config.feature.embedding_l2_reg),
+            ParameterGroup(others, weight_decay=self.config.training.weight_decay),
+        ]
+
+    def fingerprint(self) -> dict[str, str]:
+        """A checkpoint fits the schema, the model and the number of training rows it was written with."""
+        return {
+            "schema": self.model.schema.fingerprint(),
+            "model": self.config.model_name,
+            "training set": f"{len(self.train_ds)} rows",
+        }

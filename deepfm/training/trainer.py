@@ -1,0 +1,128 @@
+"""Train and evaluate one click model on data sets that are already built."""
+
+from collections.abc import Sequence
+
+import torch
+
+from deepfm.config import ExperimentConfig
+from deepfm.data.dataset import TabularDataset
+from deepfm.data.schema import DatasetSchema
+from deepfm.engine.device import resolve_device
+from deepfm.engine.loop import FitState, Observer, fit
+from deepfm.engine.run import RunFolder
+from deepfm.models import BaseCTRModel
+from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
+from deepfm.training.task import CTRTask
+from deepfm.utils.logging import get_logger
+
+log = get_logger(__name__)
+
+
+class Trainer:
+    """Trains a model to its best validation metric and evaluates it.
+
+    Args:
+        model: the model; it is moved to the device.
+        schema: what the data sets hold; they are checked against it.
+        config: the experiment.
+        train_ds, val_ds, test_ds: the data sets; they are moved to the device.
+        device: where to train; None for `config.device`.
+        run: a folder for checkpoints, weights and the epochs' metrics; None for no files.
+        observers: watch the fit.
+
+    Raises:
+        SchemaError: the data do not fit the schema.
+
+    Example:
+        >>> schema, train, val, test = adapter.build()  # doctest: +SKIP
+        >>> trainer = Trainer(create_model("deepfm", schema, config), schema, config, train, val, test)  # doctest: +SKIP
+        >>> trainer.train().best_epoch, trainer.evaluate(test, "test")["ndcg@10"]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: BaseCTRModel,
+        schema: DatasetSchema,
+        config: ExperimentConfig,
+        train_ds: TabularDataset,
+        val_ds: TabularDataset,
+        test_ds: TabularDataset,
+        *,
+        device: torch.device | None = None,
+        run: RunFolder | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.device = device or resolve_device(config.device)
+        self.model, self.schema, self.config, self.run = model.to(self.device), schema, config, run
+        self.train_ds, self.val_ds, self.test_ds = train_ds, val_ds, test_ds
+        for dataset in (train_ds, val_ds, test_ds):
+            dataset.check(schema)
+            dataset.to(self.device)
+        self.evaluations: dict[str, Evaluation] = {}
+        self._task = CTRTask(model, config, train_ds, val_ds)
+        self._observers = [*observers, _EpochLog(self)]
+
+    def __repr__(self) -> str:
+        return f"Trainer({type(self.model).__name__}, {self.train_ds!r}, device={self.device})"
+
+    def train(self, resume: bool = False) -> FitState:
+        """Fit to the best validation metric; the model ends with the best epoch's weights.
+
+        Args:
+            resume: continue from the run folder's checkpoint.
+
+        Raises:
+            TrainingError: the loss or a score is no longer finite.
+            CheckpointError: there is nothing to resume from, or it does not fit.
+        """
+        state = fit(
+            self._task,
+            self.config.training,
+            device=self.device,
+            checkpoint=self.run.checkpoint if self.run else None,
+            resume=resume,
+            observers=self._observers,
+        )
+        self.keep_best(state)
+        return state
+
+    def evaluate(self, dataset: TabularDataset, split_name: str) -> dict[str, float | None]:
+        """The metrics of the model as it is now on a data set; the arrays behind them go to `evaluations[split_name]`.
+
+        Raises:
+            TrainingError: a score is not finite.
+        """
+        scores = score_rows(self.model, dataset)
+        evaluation = evaluate_scores(scores, dataset, self.config.training.ranking_ks)
+        self.evaluations[split_name] = evaluation
+        return evaluation.metrics
+
+    def keep_best(self, state: FitState) -> None:
+        """Write the best weights and the history to the run folder, where there is one."""
+        if self.run is not None and state.best_weights:
+            self.run.save_weights(state.best_weights, weights_metadata(self.schema, self.config))
+            self.run.write_history(state.history)
+
+
+def weights_metadata(schema: DatasetSchema, config: ExperimentConfig) -> dict[str, str]:
+    """What weights must agree on with whoever loads them."""
+    return {"schema": schema.fingerprint(), "model": config.model_name}
+
+
+class _EpochLog(Observer):
+    """A line per epoch, and the files that follow the epochs."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def epoch_finished(self, state: FitState, improved: bool) -> None:
+        record, metric = state.history[-1], self.trainer.config.training.metric
+        log.info(
+            "epoch %d: loss %.4f, %s %.4f%s, auc %.4f, lr %.1e, %.1f s, %s rows/s",
+            state.epoch, record["loss"], metric, record[metric], " *" if improved else "", record["auc"],
+            record["lr"], record["seconds"], f"{record['rows_per_second']:,.0f}",
+        )  # fmt: skip
+        if improved:
+            self.trainer.keep_best(state)
+        elif self.trainer.run is not None:
+            self.trainer.run.write_history(state.history)
