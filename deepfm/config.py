@@ -88,9 +88,10 @@ class AttentionConfig:
 class TrainingConfig:
     """The loop: epochs, optimizer, learning-rate rule, stopping, and what is monitored.
 
-    `plateau_patience` epochs in a row without improvement cut the learning rate by `plateau_factor`, from the best
-    weights on; `early_stopping_patience` such epochs end the run. `weight_decay` is the optimizer's own, on
-    everything but the embedding tables (those have `feature.embedding_l2_reg`).
+    `plateau_patience` epochs in a row without improvement are let pass, as in torch's `ReduceLROnPlateau`; the next
+    one cuts the learning rate by `plateau_factor` and goes back to the best weights. `early_stopping_patience` such
+    epochs end the run. `weight_decay` is the optimizer's own, on everything but the embedding tables (those have
+    `feature.embedding_l2_reg`).
     """
 
     num_epochs: int = setting(50, at_least=1)
@@ -100,7 +101,7 @@ class TrainingConfig:
     weight_decay: float = setting(0.0, at_least=0)
     scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
     plateau_factor: float = setting(0.1, above=0, below=1)
-    plateau_patience: int = setting(1, at_least=1)
+    plateau_patience: int = setting(1, at_least=0)
     warmup_steps: int = setting(0, at_least=0)
     accumulation_steps: int = setting(1, at_least=1)
     early_stopping_patience: int = setting(5, at_least=1)

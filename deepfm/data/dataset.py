@@ -153,7 +153,9 @@ class InteractionDataset(TabularDataset):
         group_offsets: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__({}, labels)
-        self.user_table, self.item_table = ({name: _tensor(column) for name, column in table.items()} for table in tables)
+        self.user_table, self.item_table = (
+            {name: _tensor(column) for name, column in table.items()} for table in tables
+        )
         self.users, self.items = torch.as_tensor(users), torch.as_tensor(items)
         self.group_offsets = group_offsets
 

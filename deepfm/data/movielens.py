@@ -25,7 +25,13 @@ from deepfm.utils.seeding import random_stream
 AGE_BUCKETS = np.array([1, 18, 25, 35, 45, 50, 56])
 ZIP_PREFIX_LENGTH = 3
 MAX_GENRES = 6
-USER_FIELDS = {"user_id": 16, "gender": 4, "age": 4, "occupation": 8, "zip_prefix": 8}  # name → embedding width
+USER_FIELDS = {
+    "user_id": 16,
+    "gender": 4,
+    "age": 4,
+    "occupation": 8,
+    "zip_prefix": 8,
+}  # name → embedding width
 ITEM_FIELDS = {"movie_id": 16, "genres": 8}
 
 Table = dict[str, NDArray[Any]]
@@ -189,7 +195,9 @@ class MovieLensAdapter:
                 for columns in (user_columns, item_columns)
             )
         except KeyError as error:
-            raise DataError(f"the encoders have none for field {error.args[0]!r}; use those of a MovieLens run") from error
+            raise DataError(
+                f"the encoders have none for field {error.args[0]!r}; use those of a MovieLens run"
+            ) from error
         return tables[0], tables[1]
 
     def _schema(self) -> DatasetSchema:
@@ -223,7 +231,11 @@ class MovieLensAdapter:
                 name, len(candidates.users), short, self.config.num_neg_eval, self.num_cold(name),
             )  # fmt: skip
         if self.encoders["genres"].num_cut:
-            log.info("%d movies have more than %d genres; the rest was cut", self.encoders["genres"].num_cut, MAX_GENRES)
+            log.info(
+                "%d movies have more than %d genres; the rest was cut",
+                self.encoders["genres"].num_cut,
+                MAX_GENRES,
+            )
 
 
 def _positions(table_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:

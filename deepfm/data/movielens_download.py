@@ -32,9 +32,7 @@ _MEMBERS = ("README", "u.genre", "u.info", "u.occupation", "u.user", "u.item", "
 _BY_HAND = "or unpack the archive by hand and set data.data_dir to its folder"
 
 
-def download_movielens(
-    data_dir: str | Path, url: str = URL, md5: str = MD5, timeout: float = 20
-) -> list[Path]:
+def download_movielens(data_dir: str | Path, url: str = URL, md5: str = MD5, timeout: float = 20) -> list[Path]:
     """Fetch the archive and unpack the data beside its licence (README).
 
     The archive is checked in memory: unless its MD5 fits, nothing is written.
@@ -80,15 +78,11 @@ def present_files(folder: Path) -> list[str]:
     """
     try:
         if folder.exists() and not folder.is_dir():
-            raise DataError(
-                f"data_dir {folder} is a file; expected a folder; set data.data_dir to the folder"
-            )
+            raise DataError(f"data_dir {folder} is a file; expected a folder; set data.data_dir to the folder")
         return [name for name in FILES if (folder / name).exists()]
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(
-            f"data_dir {folder} cannot be read: {reason}; set data.data_dir to another"
-        ) from error
+        raise DataError(f"data_dir {folder} cannot be read: {reason}; set data.data_dir to another") from error
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -135,9 +129,7 @@ def decode_file(path: str, content: bytes, ascii_only: bool) -> str:
     if ascii_only and (other := re.search(rb"[\x80-\xff]", content)):
         line = content.count(b"\n", 0, other.start()) + 1
         byte = other.group()[0]
-        raise DataError(
-            f"{path} line {line}: byte 0x{byte:02x} is not ASCII; expected digits and tabs only; {REPAIR}"
-        )
+        raise DataError(f"{path} line {line}: byte 0x{byte:02x} is not ASCII; expected digits and tabs only; {REPAIR}")
     return content.decode("latin-1").replace("\r\n", "\n")
 
 
@@ -174,18 +166,13 @@ def _fetch(url: str, timeout: float) -> bytes:
             content: bytes = response.read(LARGEST_ARCHIVE + 1)
     except urllib.error.HTTPError as error:
         raise DataError(
-            f"{url} answers HTTP status {error.code} ({error.reason}); expected the archive; "
-            f"try again later {_BY_HAND}"
+            f"{url} answers HTTP status {error.code} ({error.reason}); expected the archive; try again later {_BY_HAND}"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise DataError(
-            f"{url} cannot be fetched: {reason}; check the network and the address, {_BY_HAND}"
-        ) from error
+        raise DataError(f"{url} cannot be fetched: {reason}; check the network and the address, {_BY_HAND}") from error
     if len(content) > LARGEST_ARCHIVE:
-        raise DataError(
-            f"{url} sends more than {LARGEST_ARCHIVE} bytes; expected an archive of about 5 MB; {_BY_HAND}"
-        )
+        raise DataError(f"{url} sends more than {LARGEST_ARCHIVE} bytes; expected an archive of about 5 MB; {_BY_HAND}")
     return content
 
 
@@ -198,9 +185,7 @@ def _unpack(content: bytes, url: str) -> dict[str, bytes]:
                 members.setdefault(PurePosixPath(info.filename).name, info)
             for name in FILES:
                 if name not in members:
-                    raise DataError(
-                        f"{url} holds no {name}; expected MovieLens-100K's archive; use the official one"
-                    )
+                    raise DataError(f"{url} holds no {name}; expected MovieLens-100K's archive; use the official one")
             wanted = {name: members[name] for name in _MEMBERS if name in members}
             for name, info in wanted.items():
                 if info.file_size > LARGEST_MEMBER:
@@ -211,8 +196,7 @@ def _unpack(content: bytes, url: str) -> dict[str, bytes]:
             return {name: archive.read(info) for name, info in wanted.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(
-            f"{url} is not a zip archive, or a damaged one ({error}); expected MovieLens-100K's; "
-            "use the official one"
+            f"{url} is not a zip archive, or a damaged one ({error}); expected MovieLens-100K's; use the official one"
         ) from error
 
 

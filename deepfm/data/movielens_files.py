@@ -76,9 +76,7 @@ class RawMovieLens:
         for table, columns in (("ratings", ratings), ("users", self.users), ("movies", self.movies)):
             lengths = {name: len(column) for name, column in columns.items()}
             if len(set(lengths.values())) > 1:
-                raise DataError(
-                    f"the columns of {table} have lengths {lengths}; expected one length, give whole rows"
-                )
+                raise DataError(f"the columns of {table} have lengths {lengths}; expected one length, give whole rows")
 
     def __repr__(self) -> str:
         return (
@@ -102,9 +100,7 @@ def load_movielens(data_dir: str | Path, source: str = "auto") -> RawMovieLens:
             download that failed.
     """
     if source not in SOURCES:
-        raise ConfigError(
-            f"data.source is {source!r}; expected one of {', '.join(SOURCES)}; choose one of them"
-        )
+        raise ConfigError(f"data.source is {source!r}; expected one of {', '.join(SOURCES)}; choose one of them")
     if source == "sample":
         return _load_sample()
     folder = Path(data_dir).expanduser()
@@ -257,9 +253,7 @@ class _Table:
         repeated = np.flatnonzero(before != np.arange(len(values)))
         if repeated.size:
             row = int(repeated[0])
-            self._fail(
-                row, f"{column} {values[row]} stands on line {before[row] + 1} already, expected it once"
-            )
+            self._fail(row, f"{column} {values[row]} stands on line {before[row] + 1} already, expected it once")
         return values
 
     def require_known(self, column: str, values: np.ndarray, known: np.ndarray, file: str) -> None:
@@ -318,9 +312,7 @@ class _Table:
         if bad.size:
             row = int(bad[0])
             value = self.frame[column][row]
-            header = (
-                row == 0 and column == self.names[0] and value.replace("_", "").replace(" ", "").isalpha()
-            )
+            header = row == 0 and column == self.names[0] and value.replace("_", "").replace(" ", "").isalpha()
             hint = " (a header line, which these files do not have)" if header else ""
             self._fail(row, f"{column} {_show(value)}{hint}, {expected}")
 

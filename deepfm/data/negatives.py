@@ -38,7 +38,9 @@ class NegativeSampler:
         self._keys = pair_users * (num_items + 1) + pair_items - order_in_user
 
     def __repr__(self) -> str:
-        return f"NegativeSampler({len(self.num_allowed)} users, {self.num_items} items, {len(self._keys)} pairs excluded)"
+        return (
+            f"NegativeSampler({len(self.num_allowed)} users, {self.num_items} items, {len(self._keys)} pairs excluded)"
+        )
 
     def sample(self, users: Integers, count: int, rng: np.random.Generator) -> Integers:
         """`count` items for each of `users (N,)`, drawn with replacement: `(N, count)`.
@@ -105,7 +107,11 @@ class Candidates:
 
 
 def draw_candidates(
-    users: Integers, positives: Integers, sampler: NegativeSampler, num_negatives: int, rng: np.random.Generator
+    users: Integers,
+    positives: Integers,
+    sampler: NegativeSampler,
+    num_negatives: int,
+    rng: np.random.Generator,
 ) -> Candidates:
     """One group for each distinct user of the held-out pairs: its positives, then distinct negatives.
 
@@ -151,7 +157,7 @@ def load_candidates(path: str | Path) -> dict[str, Candidates]:
             return {split: Candidates(*(arrays[f"{split}_{name}"] for name in names)) for split in splits}
     except FileNotFoundError as error:
         raise RunError(f"candidates file {path} does not exist; expected a file that training writes") from error
-    except Exception as error:  # noqa: BLE001 - numpy and zipfile raise a dozen kinds for one damaged file
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for one damaged file
         raise RunError(f"candidates file {path} is damaged; train again to write it") from error
 
 

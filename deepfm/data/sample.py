@@ -59,9 +59,7 @@ def generate_sample(
     users, user_tastes = _users(random_stream("sample users", seed), num_users)
     movies, movie_tastes, genres = _movies(random_stream("sample movies", seed), num_movies)
     # einsum, unlike BLAS, sums in one order whatever the number of threads: the same bytes everywhere.
-    affinity = np.einsum("uk,mk->um", user_tastes, movie_tastes) / np.sqrt(
-        TASTES
-    )  # (U, M), about unit variance
+    affinity = np.einsum("uk,mk->um", user_tastes, movie_tastes) / np.sqrt(TASTES)  # (U, M), about unit variance
     draw = random_stream("sample ratings", seed)
     quality = draw.normal(size=num_movies)
     counts = _ratings_per_user(draw, num_users, num_movies, num_ratings)

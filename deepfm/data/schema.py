@@ -73,9 +73,7 @@ class FieldSchema:
         if self.embedding_dim < 1:
             raise SchemaError(f"field {self.name!r} has embedding_dim {self.embedding_dim}; expected at least 1")
         if self.feature_type is FeatureType.SEQUENCE and self.max_length < 1:
-            raise SchemaError(
-                f"sequence field {self.name!r} has max_length {self.max_length}; expected at least 1"
-            )
+            raise SchemaError(f"sequence field {self.name!r} has max_length {self.max_length}; expected at least 1")
         if self.combiner not in COMBINERS:
             raise SchemaError(
                 f"field {self.name!r} has combiner {self.combiner!r}; expected one of {', '.join(COMBINERS)}"
@@ -151,17 +149,14 @@ class DatasetSchema:
 
     def with_embedding_dim(self, embedding_dim: int) -> "DatasetSchema":
         """The same schema with one embedding width for every field."""
-        fields = {
-            name: dataclasses.replace(field, embedding_dim=embedding_dim) for name, field in self.fields.items()
-        }
+        fields = {name: dataclasses.replace(field, embedding_dim=embedding_dim) for name, field in self.fields.items()}
         return dataclasses.replace(self, fields=fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain data: the fields as a list, so that a duplicate name cannot hide."""
         return {
             "fields": [
-                {**dataclasses.asdict(field), "feature_type": str(field.feature_type)}
-                for field in self.fields.values()
+                {**dataclasses.asdict(field), "feature_type": str(field.feature_type)} for field in self.fields.values()
             ],
             "label_field": self.label_field,
             "user_field": self.user_field,
@@ -192,7 +187,10 @@ class DatasetSchema:
         """Write JSON, or YAML where the file's name ends in .yaml or .yml."""
         plain = self.to_dict()
         yaml_wanted = Path(path).suffix in (".yaml", ".yml")
-        write_text(path, yaml.safe_dump(plain, sort_keys=False) if yaml_wanted else json.dumps(plain, indent=2) + "\n")
+        write_text(
+            path,
+            yaml.safe_dump(plain, sort_keys=False) if yaml_wanted else json.dumps(plain, indent=2) + "\n",
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "DatasetSchema":

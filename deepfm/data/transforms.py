@@ -268,7 +268,7 @@ def _column(values: ArrayLike) -> NDArray[Any]:
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
     column = np.asarray(values, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(column).reshape(len(column), -1).all(axis=1)) if column.size else []
+    bad = np.flatnonzero(~np.isfinite(column.reshape(len(column), -1)).all(axis=1)) if column.size else column
     if len(bad):
         raise DataError(f"row {bad[0]} of a number column holds {column[bad[0]]}; expected finite numbers")
     return column

@@ -59,8 +59,8 @@ class Observer:
     def loss_known(self, loss: float) -> None:
         """The mean loss of the epoch so far."""
 
-    def evaluating(self) -> None:
-        """The epoch's batches are done, its validation begins."""
+    def evaluating(self, done: int, total: int) -> None:
+        """The epoch's batches are done, and `done` of `total` parts of its validation."""
 
     def epoch_finished(self, state: "FitState", improved: bool) -> None:
         """An epoch and its validation are done; `state.history[-1]` is its record."""
@@ -166,13 +166,23 @@ def _run_epoch(
     epoch, started = state.epoch + 1, time.perf_counter()
     loss, rows, lr = _train_epoch(task, settings, optimizer, schedule, epoch, observers)
     trained = time.perf_counter()
-    for observer in observers:
-        observer.evaluating()
+
+    def on_progress(done: int, total: int) -> None:
+        for observer in observers:
+            observer.evaluating(done, total)
+
+    on_progress(0, 1)
     task.model.eval()
     with torch.no_grad():
-        metrics = task.evaluate()
+        metrics = task.evaluate(on_progress)
     seconds = time.perf_counter() - started
-    record = {"epoch": epoch, "loss": loss, "lr": lr, "seconds": seconds, "rows_per_second": rows / (trained - started)}
+    record = {
+        "epoch": epoch,
+        "loss": loss,
+        "lr": lr,
+        "seconds": seconds,
+        "rows_per_second": rows / (trained - started),
+    }
     best = state.history[state.best_epoch - 1][task.metric] if state.best_epoch else None
     value = metrics[task.metric]
     if math.isnan(value):
@@ -219,7 +229,10 @@ def _train_epoch(
 
 
 def _step(
-    parameters: list[nn.Parameter], clip_norm: float | None, optimizer: torch.optim.Optimizer, schedule: Schedule
+    parameters: list[nn.Parameter],
+    clip_norm: float | None,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
 ) -> None:
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, clip_norm)
@@ -252,7 +265,7 @@ class _LossMeter:
                 if not math.isfinite(value):
                     raise TrainingError(
                         f"the loss is {value} in epoch {self.epoch}, batch {self._batches}; the state after epoch "
-                        f"{self.epoch - 1} is kept; lower training.lr or training.gradient_clip_norm, or look at the data"
+                        f"{self.epoch - 1} is kept; lower training.lr or training.gradient_clip_norm, or check the data"
                     )
                 self._total += value * rows
             self._unread.clear()

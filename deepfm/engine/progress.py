@@ -2,9 +2,12 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from deepfm.engine.loop import FitState, Observer
+from deepfm.engine.task import Progress, no_progress
 
 
 class ProgressBars(Observer):
@@ -49,9 +52,9 @@ class ProgressBars(Observer):
         """Show the loss from the next batch on."""
         self._loss = f"loss {loss:.4f}  "
 
-    def evaluating(self) -> None:
-        """Say that validation runs."""
-        self._bars.update(self._batches, description="validating")
+    def evaluating(self, done: int, total: int) -> None:
+        """Let the batch bar show the validation."""
+        self._bars.update(self._batches, description="validating", completed=done, total=total, note="")
 
     def epoch_finished(self, state: FitState, improved: bool) -> None:
         """Move the epoch bar, and begin the batch bar anew."""
@@ -72,3 +75,16 @@ class ProgressBars(Observer):
 def progress_observers(metric: str, quiet: bool) -> list[Observer]:
     """Bars where stdout is a terminal and quiet is not asked for; else none."""
     return [] if quiet or not sys.stdout.isatty() else [ProgressBars(metric)]
+
+
+@contextmanager
+def evaluation_bar(quiet: bool) -> Iterator[Progress]:
+    """One bar for an evaluation, moved by the callback it gives; nothing where nobody looks."""
+    if quiet or not sys.stdout.isatty():
+        yield no_progress
+        return
+    from rich.progress import Progress as Bars
+
+    with Bars(transient=True) as bars:
+        bar = bars.add_task("evaluating", total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)

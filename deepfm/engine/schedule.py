@@ -17,7 +17,7 @@ class Schedule:
         total_steps: optimizer steps until cosine reaches zero.
         warmup_steps: steps over which the rate rises linearly from 0.
         plateau_factor: what a cut multiplies the rate by.
-        plateau_patience: epochs in a row without improvement that cause a cut.
+        plateau_patience: epochs in a row without improvement that are let pass; the next one cuts (torch's meaning).
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Schedule:
     def epoch_ended(self, improved: bool) -> bool:
         """Note an epoch's outcome; True where the rate was cut, and training should go on from the best weights."""
         self.stalled_epochs = 0 if improved else self.stalled_epochs + 1
-        if self.kind != "reduce_on_plateau" or self.stalled_epochs < self.plateau_patience:
+        if self.kind != "reduce_on_plateau" or self.stalled_epochs <= self.plateau_patience:
             return False
         self.cuts += 1
         self.stalled_epochs = 0

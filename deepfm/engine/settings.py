@@ -78,8 +78,7 @@ def build_settings(settings_class: type[S], tree: Mapping[str, Any]) -> S:
     except dacite.WrongTypeError as error:
         name = error.field_path
         raise ConfigError(
-            f"{name} = {error.value!r} is of type {type(error.value).__name__}; "
-            f"expected {_type_name(error.field_type)}"
+            f"{name} = {error.value!r} is of type {type(error.value).__name__}; expected {_type_name(error.field_type)}"
         ) from error
     except dacite.DaciteError as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from error

@@ -1,11 +1,17 @@
 """What the loop needs to know of a problem, and nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+Progress = Callable[[int, int], None]  # called with what is done and what there is in all
+
+
+def no_progress(done: int, total: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class Task(ABC):
         """The mean loss of a batch (a scalar with a gradient), and how many rows it is the mean of."""
 
     @abstractmethod
-    def evaluate(self) -> dict[str, float]:
-        """The validation metrics; `metric` among them."""
+    def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
+        """The validation metrics, `metric` among them; a long evaluation says how far it has come."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What is optimised; by default every parameter, without penalties."""

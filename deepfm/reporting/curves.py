@@ -8,9 +8,7 @@ from deepfm.errors import DataError
 Floats = NDArray[np.float64]
 
 
-def roc_points(
-    labels: ArrayLike, scores: ArrayLike, max_points: int | None = 400
-) -> tuple[Floats, Floats, float]:
+def roc_points(labels: ArrayLike, scores: ArrayLike, max_points: int | None = 400) -> tuple[Floats, Floats, float]:
     """The ROC curve and its area, ties counted as one step.
 
     Args:
@@ -96,16 +94,10 @@ def vector(values: ArrayLike, what: str) -> Floats:
 def _labelled(labels: ArrayLike, values: ArrayLike, what: str) -> tuple[NDArray[np.bool_], Floats]:
     truth, numbers = vector(labels, "labels"), vector(values, what)
     if len(truth) != len(numbers) or not len(truth):
-        raise DataError(
-            f"there are {len(truth)} labels and {len(numbers)} {what}; expected as many of each, and some"
-        )
+        raise DataError(f"there are {len(truth)} labels and {len(numbers)} {what}; expected as many of each, and some")
     if not np.isfinite(numbers).all():
-        raise DataError(
-            f"{what} hold {int((~np.isfinite(numbers)).sum())} values that are not finite; expected none"
-        )
+        raise DataError(f"{what} hold {int((~np.isfinite(numbers)).sum())} values that are not finite; expected none")
     positive = truth == 1
     if not (positive | (truth == 0)).all():
-        raise DataError(
-            "labels hold values other than 0 and 1; expected clicks as 1 and everything else as 0"
-        )
+        raise DataError("labels hold values other than 0 and 1; expected clicks as 1 and everything else as 0")
     return positive, numbers

@@ -42,9 +42,7 @@ class Note:
     def __post_init__(self) -> None:
         _require_text("a note", self.text)
         if self.level not in get_args(NoteLevel):
-            raise DataError(
-                f"a note has the level {self.level!r}; expected one of {', '.join(get_args(NoteLevel))}"
-            )
+            raise DataError(f"a note has the level {self.level!r}; expected one of {', '.join(get_args(NoteLevel))}")
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,7 @@ class TableBlock:
 
     def __post_init__(self) -> None:
         if not isinstance(self.table, Table):
-            raise DataError(
-                f"a table block holds a {type(self.table).__name__}; expected a deepfm.reporting.Table"
-            )
+            raise DataError(f"a table block holds a {type(self.table).__name__}; expected a deepfm.reporting.Table")
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,8 @@ class Figure:
 
     def __post_init__(self) -> None:
         _require_text("a figure's title", self.title)
-        if (
-            not isinstance(self.svg, str)
-            or not self.svg.startswith("<svg")
-            or not self.svg.rstrip().endswith("</svg>")
-        ):
-            raise DataError(
-                f"figure {self.title!r} is not an SVG element; expected text from '<svg' to '</svg>'"
-            )
+        if not isinstance(self.svg, str) or not self.svg.startswith("<svg") or not self.svg.rstrip().endswith("</svg>"):
+            raise DataError(f"figure {self.title!r} is not an SVG element; expected text from '<svg' to '</svg>'")
         if found := _ACTIVE_SVG.search(self.svg):
             raise DataError(
                 f"figure {self.title!r} holds {found.group()[-40:]!r}; expected a drawing without scripts, "
@@ -105,9 +95,7 @@ class Code:
         if not isinstance(self.text, str):
             raise DataError(f"a code block holds a {type(self.text).__name__}; expected text")
         if not re.fullmatch(r"[\w+-]*", self.language):
-            raise DataError(
-                f"a code block has the language {self.language!r}; expected one word such as 'yaml'"
-            )
+            raise DataError(f"a code block has the language {self.language!r}; expected one word such as 'yaml'")
 
 
 Block = Paragraph | Note | TableBlock | Figure | Code
@@ -144,9 +132,7 @@ class Document:
         object.__setattr__(self, "sections", tuple(self.sections))
         for section in self.sections:
             if not isinstance(section, Section):
-                raise DataError(
-                    f"document {self.title!r} holds a {type(section).__name__}; expected a Section"
-                )
+                raise DataError(f"document {self.title!r} holds a {type(section).__name__}; expected a Section")
 
     def __repr__(self) -> str:
         return f"Document({self.title!r}, sections={[section.title for section in self.sections]})"

@@ -159,9 +159,7 @@ def bar_plot(values: Mapping[str, float], title: str, x_label: str) -> str:
     """
     lengths = vector(list(values.values()), f"the values of {title!r}")
     if not len(lengths) or not np.isfinite(lengths).all():
-        raise DataError(
-            f"the bar plot {title!r} has values {dict(values)}; expected at least one, all finite"
-        )
+        raise DataError(f"the bar plot {title!r} has values {dict(values)}; expected at least one, all finite")
     with drawing(title, x_label, "", height=max(1.8, 0.9 + 0.32 * len(lengths))) as drawn:
         axes = drawn.axes
         bars = axes.barh(range(len(lengths)), lengths, color=PALETTE[0], height=0.65)

@@ -38,9 +38,7 @@ class Column:
         if self.align not in ("left", "right", None):
             raise DataError(f"column {self.name!r} has align {self.align!r}; expected 'left' or 'right'")
         if self.better not in ("high", "low", None):
-            raise DataError(
-                f"column {self.name!r} has better {self.better!r}; expected 'high', 'low' or None"
-            )
+            raise DataError(f"column {self.name!r} has better {self.better!r}; expected 'high', 'low' or None")
         if self.align is None:
             object.__setattr__(self, "align", "right" if self.format else "left")
 
@@ -98,9 +96,7 @@ class Table:
         rows = []
         for number, row in enumerate(self.rows, start=1):
             if len(row) != len(columns):
-                raise DataError(
-                    f"row {number} of a table has {len(row)} cells; expected {len(columns)}: {names}"
-                )
+                raise DataError(f"row {number} of a table has {len(row)} cells; expected {len(columns)}: {names}")
             rows.append(tuple(_plain(value, column) for value, column in zip(row, columns, strict=True)))
         object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "rows", tuple(rows))
@@ -111,9 +107,7 @@ class Table:
 
     def texts(self) -> list[list[str]]:
         """The printed cells, row by row."""
-        return [
-            [column.text(value) for column, value in zip(self.columns, row, strict=True)] for row in self.rows
-        ]
+        return [[column.text(value) for column, value in zip(self.columns, row, strict=True)] for row in self.rows]
 
     def best_cells(self) -> frozenset[tuple[int, int]]:
         """The (row, column) of every best cell.
@@ -125,9 +119,7 @@ class Table:
         found = set()
         for at, column in enumerate(self.columns):
             numbers_at = {
-                row: float(cells[at])
-                for row, cells in enumerate(self.rows)
-                if column.better and _is_number(cells[at])
+                row: float(cells[at]) for row, cells in enumerate(self.rows) if column.better and _is_number(cells[at])
             }
             if numbers_at:
                 pick = max if column.better == "high" else min
@@ -181,10 +173,7 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
         drawn.add_column(Text(column.name), justify=column.align or "left", overflow="fold")
     for row, cells in enumerate(table.texts()):
         drawn.add_row(
-            *(
-                Text(f"*{cell}", style="bold") if (row, at) in best else Text(cell)
-                for at, cell in enumerate(cells)
-            )
+            *(Text(f"*{cell}", style="bold") if (row, at) in best else Text(cell) for at, cell in enumerate(cells))
         )
     console.print(drawn)
     if table.caption:
@@ -214,8 +203,7 @@ def _plain(value: Any, column: Column) -> Cell:
             value = bool(value)
         else:
             raise DataError(
-                f"column {column.name!r} holds a {type(value).__name__}; "
-                "expected text, a number, a boolean or None"
+                f"column {column.name!r} holds a {type(value).__name__}; expected text, a number, a boolean or None"
             )
     column.text(value)
     return value

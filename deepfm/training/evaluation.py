@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepfm.data.dataset import InteractionDataset, TabularDataset
+from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import TrainingError
 from deepfm.models import BaseCTRModel
 from deepfm.training.metrics import RankingEvaluator, compute_auc, compute_logloss
@@ -40,8 +41,13 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def score_rows(model: BaseCTRModel, dataset: TabularDataset) -> NDArray[np.float32]:
+def score_rows(
+    model: BaseCTRModel, dataset: TabularDataset, on_progress: Progress = no_progress
+) -> NDArray[np.float32]:
     """Logits `(N,)` of every row, in evaluation mode; the mode is left as it was.
+
+    Args:
+        on_progress: called with rows scored and rows in all.
 
     Raises:
         TrainingError: a score is NaN or infinite; the model and the batch are named.
@@ -52,13 +58,14 @@ def score_rows(model: BaseCTRModel, dataset: TabularDataset) -> NDArray[np.float
     for start in range(0, len(dataset), SCORING_ROWS):
         features, _ = dataset.batch(slice(start, start + SCORING_ROWS))
         parts.append(model(features).squeeze(1))
+        on_progress(min(start + SCORING_ROWS, len(dataset)), len(dataset))
     model.train(was_training)
     scores = torch.cat(parts).float().cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise TrainingError(
-            f"{type(model).__name__} gives the score {scores[bad[0]]} in batch {bad[0] // SCORING_ROWS + 1} of {dataset!r} "
-            f"(row {bad[0]}); expected finite logits, so lower training.lr or look at the data"
+            f"{type(model).__name__} gives the score {scores[bad[0]]} in batch {bad[0] // SCORING_ROWS + 1} of "
+            f"{dataset!r} (row {bad[0]}); expected finite logits, so lower training.lr or look at the data"
         )
     return scores
 

@@ -14,6 +14,7 @@ from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
+from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import DataError
 from deepfm.models import create_model, model_class
 from deepfm.reporting import write_html
@@ -59,8 +60,19 @@ def open_data(config: ExperimentConfig, run: RunFolder | None = None) -> Experim
     return ExperimentData(adapter, *adapter.build(load_encoders(run.encoders), load_candidates(run.candidates)))
 
 
+def check_experiment(config: ExperimentConfig) -> None:
+    """Find what would stop an experiment, before any work starts.
+
+    Raises:
+        ConfigError: the model is unknown.
+        DeviceError: the device is not there.
+    """
+    model_class(config.model_name)
+    resolve_device(config.device)
+
+
 def train_experiment(config: ExperimentConfig, run: RunFolder, observers: Sequence[Observer] = ()) -> dict[str, Any]:
-    """Train from the start into a new run folder, to final validation and test metrics.
+    """Train from the start into a created run folder, to final validation and test metrics.
 
     Returns:
         the content of the run's `results.json`.
@@ -68,14 +80,12 @@ def train_experiment(config: ExperimentConfig, run: RunFolder, observers: Sequen
     Raises:
         DeepFMError: anything that is wrong with the settings, the data or the device, before work starts.
     """
-    model_class(config.model_name)
-    device = resolve_device(config.device)
-    run.create()
+    check_experiment(config)
     data = _logged(run, lambda: open_data(config))
     run.write_config(settings_to_dict(config))
     data.save(run)
     seed_everything(config.seed)
-    trainer = _trainer(config, data, run, observers, device=device)
+    trainer = _trainer(config, data, run, observers)
     return _logged(run, lambda: _finish(trainer, data, run, resume=False))
 
 
@@ -98,11 +108,14 @@ def run_config(run: RunFolder, overrides: Sequence[str] = ()) -> ExperimentConfi
     return load_config(run.require("config").config, overrides)
 
 
-def evaluate_run(run: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Evaluation]:
+def evaluate_run(
+    run: RunFolder, overrides: Sequence[str] = (), on_progress: Progress = no_progress
+) -> dict[str, Evaluation]:
     """Evaluate a run's best weights on its validation and test candidates.
 
     Args:
         overrides: mostly `data.data_dir=…` and `device=…`, where the folder has moved.
+        on_progress: called with rows scored and rows in all.
 
     Raises:
         RunError: files are missing.
@@ -114,14 +127,14 @@ def evaluate_run(run: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Eva
     data = open_data(config, run)
     if run.finished and (seen := run.read_results()["data"]["hash"]) != data.adapter.info.hash:
         raise DataError(
-            f"{run.path} was trained on data {seen[:12]}, and {config.data.data_dir} holds {data.adapter.info.hash[:12]}; "
-            "give the run's own data with data.data_dir="
+            f"{run.path} was trained on data {seen[:12]}, and {config.data.data_dir} holds "
+            f"{data.adapter.info.hash[:12]}; give the run's own data with data.data_dir="
         )
     weights = run.load_weights(weights_metadata(data.schema, config))
     trainer = _trainer(config, data)
     trainer.model.load_state_dict(weights)
     for split, dataset in (("validation", data.validation), ("test", data.test)):
-        trainer.evaluate(dataset, split)
+        trainer.evaluate(dataset, split, on_progress)
     return trainer.evaluations
 
 
@@ -133,7 +146,12 @@ def write_run_report(run: RunFolder, evaluations: Mapping[str, Evaluation]) -> N
 
 
 def run_results(
-    kind: str, model: str, data: ExperimentData, evaluations: Mapping[str, Evaluation], device: str, **fit: Any
+    kind: str,
+    model: str,
+    data: ExperimentData,
+    evaluations: Mapping[str, Evaluation],
+    device: str,
+    **fit: Any,
 ) -> dict[str, Any]:
     """The content of `results.json` for a model or a baseline.
 
@@ -151,17 +169,20 @@ def _trainer(
     data: ExperimentData,
     run: RunFolder | None = None,
     observers: Sequence[Observer] = (),
-    **options: Any,
 ) -> Trainer:
     model = create_model(config.model_name, data.schema, config)
-    return Trainer(
-        model, data.schema, config, data.train, data.validation, data.test, run=run, observers=observers, **options
-    )
+    return Trainer(model, data.schema, config, data.train, data.validation, data.test, run=run, observers=observers)
 
 
 def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool) -> dict[str, Any]:
     parameters = sum(weight.numel() for weight in trainer.model.parameters())
-    log.info("%s, %s parameters, on %s; run folder %s", trainer.config.model_name, f"{parameters:,}", trainer.device, run.path)
+    log.info(
+        "%s, %s parameters, on %s; run folder %s",
+        trainer.config.model_name,
+        f"{parameters:,}",
+        trainer.device,
+        run.path,
+    )
     state = trainer.train(resume)
     for split, dataset in (("validation", data.validation), ("test", data.test)):
         trainer.evaluate(dataset, split)

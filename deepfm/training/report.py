@@ -75,9 +75,7 @@ def _summary(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -
                 "warning",
             )
         )
-    best, epochs, seconds, speed = (
-        results.get(key) for key in ("best_epoch", "epochs", "seconds", "rows_per_second")
-    )
+    best, epochs, seconds, speed = (results.get(key) for key in ("best_epoch", "epochs", "seconds", "rows_per_second"))
     origin = [f"source {data['source']}"] if data.get("source") else []
     origin += [f"hash {str(data['hash'])[:12]}"] if data.get("hash") else []
     sentences = [
@@ -108,8 +106,7 @@ def _configuration(results: Mapping[str, Any], config_yaml: str) -> list[Block]:
 
 def _final_metrics(results: Mapping[str, Any]) -> list[Block]:
     splits = {
-        split: {key: value for key, value in (results.get(split) or {}).items() if _number(value)}
-        for split in _SPLITS
+        split: {key: value for key, value in (results.get(split) or {}).items() if _number(value)} for split in _SPLITS
     }
     splits = {split: metrics for split, metrics in splits.items() if metrics}
     names = list(dict.fromkeys(name for metrics in splits.values() for name in metrics))
@@ -161,8 +158,7 @@ def _ranking(evaluations: Mapping[str, Evaluation]) -> list[Block]:
     histogram = histogram_plot(arrays.ranks, title, "Rank", bins=max(1, candidates.bit_length()), log_x=True)
     ks = np.arange(1, min(100, candidates) + 1)
     curves = {
-        name: (ks, np.searchsorted(np.sort(at.ranks), ks, side="right") / len(at.ranks))
-        for name, at in ranked.items()
+        name: (ks, np.searchsorted(np.sort(at.ranks), ks, side="right") / len(at.ranks)) for name, at in ranked.items()
     }
     curves["random order"] = (ks, ks / candidates)
     median = np.median(arrays.ranks)
@@ -182,9 +178,7 @@ def _ranking(evaluations: Mapping[str, Evaluation]) -> list[Block]:
 
 
 def _classification(evaluations: Mapping[str, Evaluation], logits: bool) -> list[Block]:
-    both = {
-        split: arrays for split, arrays in evaluations.items() if 0 < arrays.labels.sum() < arrays.labels.size
-    }
+    both = {split: arrays for split, arrays in evaluations.items() if 0 < arrays.labels.sum() < arrays.labels.size}
     if not both:
         return []
     split = _focus(both)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import Features, TabularDataset, TrainingInteractions
-from deepfm.engine.task import ParameterGroup, Task
+from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
 from deepfm.models import BaseCTRModel
 from deepfm.training.evaluation import evaluate_scores, score_rows
@@ -56,9 +56,9 @@ class CTRTask(Task):
         logits = self.model(features).squeeze(1)  # (B,)
         return F.binary_cross_entropy_with_logits(logits, labels), len(labels)
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
         """AUC, log loss and, over groups of candidates, HR@K and NDCG@K of the validation set."""
-        scores = score_rows(self.model, self.val_ds)
+        scores = score_rows(self.model, self.val_ds, on_progress)
         metrics = evaluate_scores(scores, self.val_ds, self.config.training.ranking_ks).metrics
         if self.metric not in metrics:
             raise ConfigError(

@@ -10,6 +10,7 @@ from deepfm.data.schema import DatasetSchema
 from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import FitState, Observer, fit
 from deepfm.engine.run import RunFolder
+from deepfm.engine.task import Progress, no_progress
 from deepfm.models import BaseCTRModel
 from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
 from deepfm.training.task import CTRTask
@@ -35,7 +36,8 @@ class Trainer:
 
     Example:
         >>> schema, train, val, test = adapter.build()  # doctest: +SKIP
-        >>> trainer = Trainer(create_model("deepfm", schema, config), schema, config, train, val, test)  # doctest: +SKIP
+        >>> model = create_model("deepfm", schema, config)  # doctest: +SKIP
+        >>> trainer = Trainer(model, schema, config, train, val, test)  # doctest: +SKIP
         >>> trainer.train().best_epoch, trainer.evaluate(test, "test")["ndcg@10"]  # doctest: +SKIP
     """
 
@@ -86,13 +88,15 @@ class Trainer:
         self.keep_best(state)
         return state
 
-    def evaluate(self, dataset: TabularDataset, split_name: str) -> dict[str, float | None]:
+    def evaluate(
+        self, dataset: TabularDataset, split_name: str, on_progress: Progress = no_progress
+    ) -> dict[str, float | None]:
         """The metrics of the model as it is now on a data set; the arrays behind them go to `evaluations[split_name]`.
 
         Raises:
             TrainingError: a score is not finite.
         """
-        scores = score_rows(self.model, dataset)
+        scores = score_rows(self.model, dataset, on_progress)
         evaluation = evaluate_scores(scores, dataset, self.config.training.ranking_ks)
         self.evaluations[split_name] = evaluation
         return evaluation.metrics

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,10 +33,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        try:
+        with suppress(OSError):  # a folder that cannot be written cannot be cleaned either
             beside.unlink(missing_ok=True)
-        except OSError:  # a folder that cannot be written cannot be cleaned either
-            pass
 
 
 def cannot_write(path: str | Path, error: OSError) -> RunError:

@@ -24,10 +24,7 @@ from deepfm.data.sample import generate_sample
 from deepfm.errors import ConfigError, DataError
 
 USERS = b"1|24|M|technician|85711\n2|53|F|other|94043\n4|7|M|student|E2A4H\n"
-FLAGS = {
-    name: "|".join("1" if genre in name.split() else "0" for genre in GENRES)
-    for name in ("Action War", "Drama")
-}
+FLAGS = {name: "|".join("1" if genre in name.split() else "0" for genre in GENRES) for name in ("Action War", "Drama")}
 ITEMS = (
     f'1|Caf\xe9 \x85 "Noir" (1995)|01-Jan-1995||http://x|{FLAGS["Action War"]}\n'
     f"7|Plain (1996)|||http://y|{FLAGS['Drama']}\n"
@@ -80,9 +77,7 @@ class TestReading:
         assert raw.timestamps.tolist() == [881250949, 881250950, 881250949, 881250951]
         assert (raw.user_ids.dtype, raw.movie_ids.dtype) == (np.int64, np.int64)
         assert (raw.ratings.dtype, raw.timestamps.dtype) == (np.float32, np.int64)
-        assert all(
-            column.flags.writeable for column in (raw.user_ids, raw.ratings, raw.users["age"])
-        )  # for torch
+        assert all(column.flags.writeable for column in (raw.user_ids, raw.ratings, raw.users["age"]))  # for torch
         assert raw.users["user_id"].tolist() == [1, 2, 4]
         assert raw.users["age"].tolist() == [24, 53, 7]
         assert raw.users["gender"].tolist() == ["M", "F", "M"]
@@ -100,9 +95,7 @@ class TestReading:
 
     def test_windows_line_ends_and_a_missing_last_newline_change_nothing(self, tmp_path):
         plain = load_movielens(write(tmp_path / "plain"), "files")
-        folder = write(
-            tmp_path / "other", u_data=DATA[:-1], u_user=USERS.replace(b"\n", b"\r\n"), u_item=ITEMS[:-1]
-        )
+        folder = write(tmp_path / "other", u_data=DATA[:-1], u_user=USERS.replace(b"\n", b"\r\n"), u_item=ITEMS[:-1])
         other = load_movielens(folder, "files")
         assert other.timestamps.tolist() == plain.timestamps.tolist()
         assert other.users["zip_code"].tolist() == plain.users["zip_code"].tolist()
@@ -113,9 +106,7 @@ class TestReading:
 
     def test_hash_depends_on_each_file_and_on_which_bytes_are_in_which(self, tmp_path):
         files = {"u.data": b"a", "u.user": b"b", "u.item": b"c"}
-        others = [{**files, name: b"x"} for name in FILES] + [
-            {"u.data": b"ab", "u.user": b"", "u.item": b"c"}
-        ]
+        others = [{**files, name: b"x"} for name in FILES] + [{"u.data": b"ab", "u.user": b"", "u.item": b"c"}]
         assert len({hash_files(each) for each in (files, *others)}) == 5
         raw = load_movielens(write(tmp_path), "files")
         assert raw.hash == hash_files({name: (tmp_path / name).read_bytes() for name in FILES})
@@ -398,9 +389,7 @@ class TestDownload:
         assert load_movielens(tmp_path, "auto").source == "download"
         assert load_movielens(tmp_path, "auto").source == "files"
 
-    def test_download_replaces_damaged_files_and_says_so(
-        self, tmp_path, server, whole_archive, monkeypatch, warnings
-    ):
+    def test_download_replaces_damaged_files_and_says_so(self, tmp_path, server, whole_archive, monkeypatch, warnings):
         server.content = whole_archive
         fetch = functools.partial(download_movielens, url=server.url, md5=md5(whole_archive))
         monkeypatch.setattr(movielens_files, "download_movielens", fetch)

@@ -22,9 +22,7 @@ LABELS = RNG.random(3000) < 0.2
 SCORES = np.round(RNG.normal(size=3000) + LABELS, 1)  # rounded, so that there are ties
 
 PLOTS = {
-    "line": lambda: line_plot(
-        {"a": ([1, 2, 3], [3, 2, 1]), "b": ([1, 2], [1, 5])}, "Lines", "x", "y", mark_x=2
-    ),
+    "line": lambda: line_plot({"a": ([1, 2, 3], [3, 2, 1]), "b": ([1, 2], [1, 5])}, "Lines", "x", "y", mark_x=2),
     "roc": lambda: roc_plot(LABELS, SCORES),
     "calibration": lambda: calibration_plot(LABELS, 1 / (1 + np.exp(-SCORES))),
     "calibration_log": lambda: calibration_plot(LABELS, 1 / (1 + np.exp(-SCORES)), log_axes=True),

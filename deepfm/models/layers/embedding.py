@@ -45,7 +45,7 @@ class FeatureEmbedding(nn.Module):
             if projection == "none" and width != fm_embed_dim:
                 raise ConfigError(
                     f"feature.projection = 'none' needs every field as wide as feature.fm_embed_dim = {fm_embed_dim}, "
-                    f"and {field.name!r} is {width} wide; set feature.embedding_dim={fm_embed_dim} or another projection"
+                    f"and {field.name!r} is {width} wide; set feature.embedding_dim={fm_embed_dim} or a projection"
                 )
             if projection == "always" or width != fm_embed_dim:
                 self.projections[key] = nn.Linear(width, fm_embed_dim, bias=False)
@@ -80,7 +80,11 @@ class FeatureEmbedding(nn.Module):
             vector = _embed(field, self.tables[key], column)  # (B, d)
             own.append(vector)
             projected.append(self.projections[key](vector) if key in self.projections else vector)  # (B, D)
-        return torch.cat(first_order, dim=1).sum(dim=1, keepdim=True), torch.stack(projected, dim=1), torch.cat(own, 1)
+        return (
+            torch.cat(first_order, dim=1).sum(dim=1, keepdim=True),
+            torch.stack(projected, dim=1),
+            torch.cat(own, 1),
+        )
 
 
 class _DenseVector(nn.Module):

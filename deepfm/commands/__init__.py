@@ -1,0 +1,27 @@
+"""The verbs of the command line: arguments here, heavy imports inside `run`."""
+
+import argparse
+from typing import Protocol
+
+from deepfm.commands import baseline, compare, data, evaluate, train
+
+
+class Command(Protocol):
+    """What a verb's module offers."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work; the exit code."""
+
+
+COMMANDS: dict[str, Command] = {
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "baseline": baseline,
+    "data": data,
+}

@@ -1,0 +1,88 @@
+"""Arguments and output that several verbs share."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepfm.config import ExperimentConfig
+    from deepfm.engine.run import RunFolder
+    from deepfm.reporting import Table
+
+RUNS_DIR = "outputs"
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--config` and `--override`."""
+    parser.add_argument("--config", metavar="FILE", help="a YAML file, see configs/; left out: the defaults")
+    add_override_argument(parser)
+
+
+def add_override_argument(parser: argparse.ArgumentParser) -> None:
+    """`--override key=value …`."""
+    parser.add_argument(
+        "--override",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="settings that beat the configuration's, such as training.lr=0.01 or dnn.hidden_units=[256,128]",
+    )
+
+
+def add_quiet_argument(parser: argparse.ArgumentParser) -> None:
+    """`--quiet`."""
+    parser.add_argument("--quiet", action="store_true", help="print warnings and the final table only")
+
+
+def load_experiment(args: argparse.Namespace) -> "ExperimentConfig":
+    """The configuration that `--config` and `--override` describe."""
+    from deepfm.config import load_config
+
+    return load_config(args.config, args.override)
+
+
+def config_name(args: argparse.Namespace, config: "ExperimentConfig") -> str:
+    """What a configuration's runs are filed under: its file's name, or the model's without a file."""
+    return Path(args.config).stem if args.config else config.model_name
+
+
+def new_run(config: "ExperimentConfig", name: str, overwrite: bool) -> "RunFolder":
+    """The folder of a new run: `output_dir` as it is given, else a new one below `outputs/<name>`."""
+    from deepfm.engine.run import RunFolder, new_run_path
+
+    run = RunFolder(config.output_dir or new_run_path(RUNS_DIR, name, config.seed))
+    return run.create(overwrite)
+
+
+def set_quiet(quiet: bool) -> None:
+    """Keep the package's log to warnings."""
+    from deepfm.utils.logging import get_logger
+
+    get_logger().setLevel("WARNING" if quiet else "INFO")
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]], caption: str = "") -> "Table":
+    """Splits as rows, metrics as columns."""
+    from deepfm.reporting import Column, Table
+
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    columns = [Column("split"), *(Column(name, format=".4f") for name in names)]
+    rows = [[split, *(values.get(name) for name in names)] for split, values in metrics.items()]
+    return Table(columns, rows, caption, best=False)
+
+
+def print_results(run: "RunFolder", results: Mapping[str, Any]) -> None:
+    """The end of a run: its metrics as a table, and where its files are."""
+    from deepfm.reporting import print_table
+
+    source = "" if results["data"]["source"] != "sample" else ", GENERATED SAMPLE, NOT REAL DATA"
+    caption = (
+        f"{results['model']} on {results['data']['name']}{source}; negatives {results['protocol']['train_negatives']}"
+    )
+    if results["best_epoch"]:
+        caption += f"; best epoch {results['best_epoch']} of {results['epochs']}, {results['seconds']:.0f} s"
+    splits = {split: results[split] for split in ("validation", "test")}
+    print_table(metrics_table(splits, caption))
+    print(f"run folder {run.path}, report {run.report}")

@@ -1,0 +1,38 @@
+"""`deepfm baseline`."""
+
+import argparse
+
+from deepfm.commands.arguments import (
+    add_config_arguments,
+    add_quiet_argument,
+    load_experiment,
+    new_run,
+    print_results,
+    set_quiet,
+)
+
+HELP = "Fit a baseline on the same split and candidates as the models, as a run that compare shows beside them."
+NAMES = ("popularity", "itemknn", "ease")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--name", required=True, choices=NAMES)
+    add_config_arguments(parser)
+    add_quiet_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that output_dir already holds")
+    parser.add_argument("--l2", type=float, default=200.0, help="EASE: the penalty (default 200)")
+    parser.add_argument("--neighbours", type=int, default=20, help="item-kNN: neighbours an item (default 20)")
+    parser.add_argument("--shrink", type=float, default=10.0, help="item-kNN: shrinkage of rare pairs (default 10)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, evaluate, write the run and print the table."""
+    set_quiet(args.quiet)
+    from deepfm.baselines import run_baseline
+
+    options = {"ease": {"l2": args.l2}, "itemknn": {"neighbours": args.neighbours, "shrink": args.shrink}}
+    config = load_experiment(args)
+    folder = new_run(config, args.name, args.overwrite)
+    print_results(folder, run_baseline(args.name, config, folder, **options.get(args.name, {})))
+    return 0

@@ -1,0 +1,97 @@
+"""`deepfm compare`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepfm.commands.arguments import RUNS_DIR
+
+if TYPE_CHECKING:
+    from deepfm.reporting import Table
+
+HELP = "Put runs side by side, one table for each data set and set of candidates."
+LOWER_IS_BETTER = ("logloss",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "runs", nargs="*", default=[RUNS_DIR], metavar="DIR", help=f"runs, or folders of runs ({RUNS_DIR})"
+    )
+    parser.add_argument("--sort", metavar="METRIC", default="ndcg@10", help="best first by this test metric (ndcg@10)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables."""
+    from deepfm.engine.run import find_runs
+    from deepfm.errors import ConfigError, RunError
+    from deepfm.reporting import print_table
+
+    folders = list({run.path.resolve(): run for root in args.runs for run in find_runs(root)}.values())
+    if not folders:
+        raise RunError(
+            f"no finished run at or below {', '.join(map(str, args.runs))}; train first, or name another folder"
+        )
+    results = [(folder.path, folder.read_results()) for folder in folders]
+    metrics = list(dict.fromkeys(name for _, result in results for name in result["test"]))
+    if args.sort not in metrics:
+        raise ConfigError(f"--sort {args.sort!r} is no metric of these runs; known: {', '.join(metrics)}")
+    groups = _comparable_groups(results)
+    tables = [_table(heading, group, metrics, args.sort) for heading, group in groups.items()]
+    if args.json:
+        print(json.dumps([{"group": table.caption, "runs": table.to_records()} for table in tables], indent=2))
+        return 0
+    for number, table in enumerate(tables, start=1):
+        if args.markdown:
+            print(table.to_markdown() + "\n")
+        else:
+            print_table(table)
+        if number < len(tables):
+            print("(the next runs saw other data or candidates: do not compare across)\n")
+    return 0
+
+
+def _comparable_groups(
+    results: list[tuple[Path, dict[str, Any]]],
+) -> dict[str, list[tuple[Path, dict[str, Any]]]]:
+    """Runs whose metrics can be compared: the same data, split and candidates."""
+    groups: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for path, result in results:
+        data, protocol = result["data"], result["protocol"]
+        sample = " (GENERATED SAMPLE)" if data["source"] == "sample" else ""
+        heading = (
+            f"{data['name']} {data['hash'][:12]}{sample}, {protocol['split_strategy']}, 1 + {protocol['num_neg_eval']} "
+            f"candidates ({protocol['candidates']})"
+        )
+        groups.setdefault(heading, []).append((path, result))
+    return groups
+
+
+def _table(heading: str, group: list[tuple[Path, dict[str, Any]]], metrics: list[str], sort: str) -> "Table":
+    from deepfm.reporting import Column, Table
+
+    sign = 1 if sort in LOWER_IS_BETTER else -1
+    ordered = sorted(group, key=lambda one: (one[1]["test"].get(sort) is None, sign * (one[1]["test"].get(sort) or 0)))
+    columns = [
+        Column("run"),
+        Column("model"),
+        Column("negatives"),
+        *(Column(name, format=".4f", better="low" if name in LOWER_IS_BETTER else "high") for name in metrics),
+        Column("best epoch", format="d"),
+        Column("seconds", format=".0f"),
+    ]
+    rows = [
+        [
+            str(path),
+            result["model"],
+            result["protocol"]["train_negatives"] if result["kind"] == "model" else None,
+            *(result["test"].get(name) for name in metrics),
+            result["best_epoch"],
+            result["seconds"],
+        ]
+        for path, result in ordered
+    ]
+    return Table(columns, rows, f"Test metrics on {heading}")

@@ -1,0 +1,84 @@
+"""`deepfm train`."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from deepfm.commands.arguments import (
+    RUNS_DIR,
+    add_config_arguments,
+    add_quiet_argument,
+    config_name,
+    load_experiment,
+    new_run,
+    print_results,
+    set_quiet,
+)
+
+if TYPE_CHECKING:
+    from deepfm.engine.run import RunFolder
+
+HELP = "Train a model to final validation and test metrics."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_config_arguments(parser)
+    add_quiet_argument(parser)
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const="",
+        help="continue an interrupted run: its folder, or the latest of --config",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that output_dir already holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or resume, and print the final table."""
+    set_quiet(args.quiet)
+    if args.resume is None:
+        from deepfm.training.experiment import check_experiment
+
+        config = load_experiment(args)
+        check_experiment(config)
+        folder = new_run(config, config_name(args, config), args.overwrite)
+    else:
+        folder = _interrupted_run(args)
+    try:
+        results = _train(args, folder)
+    except KeyboardInterrupt as error:
+        if folder.checkpoint.exists() and not folder.finished:
+            raise KeyboardInterrupt(
+                f"interrupted; the finished epochs are kept, continue with: deepfm train --resume {folder.path}"
+            ) from error
+        raise KeyboardInterrupt("interrupted before training began; nothing to resume") from error
+    print_results(folder, results)
+    return 0
+
+
+def _train(args: argparse.Namespace, folder: "RunFolder") -> dict[str, Any]:
+    from deepfm.engine.progress import progress_observers
+    from deepfm.training.experiment import resume_experiment, run_config, train_experiment
+
+    if args.resume is None:
+        config = load_experiment(args)
+        return train_experiment(config, folder, progress_observers(config.training.metric, args.quiet))
+    metric = run_config(folder).training.metric
+    return resume_experiment(folder, progress_observers(metric, args.quiet))
+
+
+def _interrupted_run(args: argparse.Namespace) -> "RunFolder":
+    from deepfm.engine.run import RunFolder, latest_run
+    from deepfm.errors import ConfigError
+
+    if args.resume:
+        if args.config or args.override:
+            raise ConfigError(
+                f"--resume {args.resume} continues with that run's own configuration; leave out --config and --override"
+            )
+        return RunFolder(args.resume).require("config", "checkpoint")
+    config = load_experiment(args)
+    if config.output_dir:
+        return RunFolder(config.output_dir).require("config", "checkpoint")
+    return latest_run(RUNS_DIR, config_name(args, config), needs="checkpoint")

@@ -1,0 +1,59 @@
+"""What all tests share: where the real data is, and small data sets made on the spot."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deepfm.config import DATA_DIR_VARIABLE, DataConfig
+from deepfm.data.movielens import MovieLensAdapter
+from deepfm.data.movielens_download import FILES
+from deepfm.data.sample import write_sample
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMED_DATA = os.environ.get(DATA_DIR_VARIABLE)
+SMALL = {"num_users": 60, "num_movies": 150, "num_ratings": 2400}
+
+
+@pytest.fixture(autouse=True)
+def _no_data_variable(monkeypatch):
+    """A test sees the defaults, whatever the shell says."""
+    monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="session")
+def movielens_dir() -> Path:
+    """The folder of the real MovieLens-100K: local files, else the download, else the test is skipped."""
+    places = [Path(NAMED_DATA)] if NAMED_DATA else []
+    places += [ROOT / "data" / "ml-100k", ROOT.parent / "shared" / "datasets" / "ml-100k"]
+    for place in places:
+        if all((place / name).exists() for name in FILES):
+            return place
+    if NAMED_DATA:
+        pytest.fail(f"{DATA_DIR_VARIABLE}={NAMED_DATA} holds no MovieLens-100K")
+    from deepfm.data.movielens_download import download_movielens
+    from deepfm.errors import DataError
+
+    try:
+        download_movielens(ROOT / "data" / "ml-100k")
+    except DataError as error:
+        pytest.skip(f"real MovieLens-100K is not here and cannot be fetched: {error}")
+    return ROOT / "data" / "ml-100k"
+
+
+@pytest.fixture(scope="session")
+def small_dir(tmp_path_factory) -> Path:
+    """A generated data set of 60 users in MovieLens' format."""
+    folder = tmp_path_factory.mktemp("small")
+    write_sample(folder, seed=1, **SMALL)
+    return folder
+
+
+@pytest.fixture
+def small_config() -> DataConfig:
+    return DataConfig(source="files", num_neg_eval=50)
+
+
+@pytest.fixture
+def small_adapter(small_dir, small_config) -> MovieLensAdapter:
+    return MovieLensAdapter(small_dir, small_config)
