@@ -9,7 +9,7 @@ trial and seed goes to `--out` as JSON, and the table of means is printed at the
 import argparse
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -63,14 +63,14 @@ def main() -> None:
     wanted = [(args.config, trial, seed) for seed in args.seeds for trial in trials]
     left = [job for job in wanted if (job[0], tuple(job[1]), job[2]) not in known]
     with ProcessPoolExecutor(args.workers) as pool, out.open("a") as file:
-        for row in pool.map(run_trial, *zip(*left, strict=True)) if left else []:
+        for future in as_completed([pool.submit(run_trial, *job) for job in left]):
+            row = future.result()
             done.append(row)
             file.write(json.dumps(row) + "\n")
             file.flush()
             print(json.dumps({key: value for key, value in row.items() if key != "curve"}), flush=True)
-    print(
-        "\n| overrides | seeds | validation NDCG@10 | HR@10 | AUC | best epoch | seconds |\n|---|---|---|---|---|---|---|"
-    )
+    print("\n| overrides | seeds | validation NDCG@10 | HR@10 | AUC | best epoch | seconds |")
+    print("|---|---|---|---|---|---|---|")
     for trial in trials:
         rows = [row for row in done if (row["config"], row["overrides"]) == (args.config, trial)]
         if rows:

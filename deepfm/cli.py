@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         verb = verbs.add_parser(name, parents=[common], help=command.HELP, description=command.HELP)
         command.add_arguments(verb)
-        verb.set_defaults(run=command.run)
+        verb.set_defaults(handler=command.run)
     return parser
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     try:
-        code: int = args.run(args)
+        code: int = args.handler(args)
         return code
     except (DeepFMError, KeyboardInterrupt) as error:
         if args.debug:

@@ -9,7 +9,7 @@ from deepfm.engine.run import RunFolder
 from deepfm.engine.settings import nearest, settings_to_dict
 from deepfm.errors import ConfigError
 from deepfm.training.evaluation import evaluate_scores
-from deepfm.training.experiment import open_data, run_results, write_run_report
+from deepfm.training.experiment import finish_run, open_data, run_results
 
 BASELINES: dict[str, type[Baseline]] = {"popularity": Popularity, "itemknn": ItemKNN, "ease": EASE}
 
@@ -49,7 +49,4 @@ def run_baseline(name: str, config: ExperimentConfig, run: RunFolder, **options:
         "baseline", name, data, evaluations, "cpu",
         best_epoch=None, epochs=0, seconds=round(seconds, 3), rows_per_second=None,
     )  # fmt: skip
-    results |= {"weights": None, "options": options}
-    run.write_results(results)
-    write_run_report(run, evaluations)
-    return run.read_results()
+    return finish_run(run, results | {"weights": None, "options": options}, evaluations)

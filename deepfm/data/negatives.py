@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfm.errors import DataError, RunError
-from deepfm.utils.io import atomic_path
+from deepfm.utils.io import load_arrays, save_arrays
 
 Integers = NDArray[np.int64]
 
@@ -140,8 +140,7 @@ def draw_candidates(
 def save_candidates(sets: Mapping[str, Candidates], path: str | Path) -> None:
     """Write the candidates of each split to one `.npz`."""
     arrays = {f"{split}_{name}": array for split, one in sets.items() for name, array in vars(one).items()}
-    with atomic_path(path) as beside, open(beside, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    save_arrays(path, arrays)
 
 
 def load_candidates(path: str | Path) -> dict[str, Candidates]:
@@ -150,15 +149,13 @@ def load_candidates(path: str | Path) -> dict[str, Candidates]:
     Raises:
         RunError: the file is missing or damaged.
     """
+    arrays = load_arrays(path, "candidates file")
+    names = ("users", "offsets", "items", "labels")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            splits = dict.fromkeys(name.rsplit("_", 1)[0] for name in arrays.files)
-            names = ("users", "offsets", "items", "labels")
-            return {split: Candidates(*(arrays[f"{split}_{name}"] for name in names)) for split in splits}
-    except FileNotFoundError as error:
-        raise RunError(f"candidates file {path} does not exist; expected a file that training writes") from error
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for one damaged file
-        raise RunError(f"candidates file {path} is damaged; train again to write it") from error
+        splits = dict.fromkeys(name.rsplit("_", 1)[0] for name in arrays)
+        return {split: Candidates(*(arrays[f"{split}_{name}"] for name in names)) for split in splits}
+    except (KeyError, DataError) as error:
+        raise RunError(f"candidates file {path} holds no candidates ({error}); train again to write it") from error
 
 
 def candidates_fingerprint(sets: Mapping[str, Candidates]) -> str:

@@ -27,6 +27,7 @@ FILES = {
     "checkpoint": "last.ckpt",
     "metrics": "metrics.jsonl",
     "results": "results.json",
+    "ranks": "ranks.npz",
     "log": "train.log",
     "report": "report.html",
 }
@@ -51,6 +52,7 @@ class RunFolder:
     checkpoint: Path
     metrics: Path
     results: Path
+    ranks: Path
     log: Path
     report: Path
 

@@ -13,7 +13,7 @@ from deepfm.errors import TrainingError
 from deepfm.models import BaseCTRModel
 from deepfm.training.metrics import RankingEvaluator, compute_auc, compute_logloss
 
-SCORING_ROWS = 16_384  # rows a forward pass: large enough to amortise calls, small enough to stay in cache
+SCORING_ROWS = 8_192  # rows a forward pass: large enough to amortise calls, small enough to stay in cache
 
 
 @dataclass(frozen=True, eq=False)

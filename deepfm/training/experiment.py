@@ -21,6 +21,7 @@ from deepfm.reporting import write_html
 from deepfm.training.evaluation import Evaluation
 from deepfm.training.report import build_run_report
 from deepfm.training.trainer import Trainer, weights_metadata
+from deepfm.utils.io import save_arrays
 from deepfm.utils.logging import close_log_file, get_logger
 from deepfm.utils.seeding import seed_everything
 
@@ -138,11 +139,17 @@ def evaluate_run(
     return trainer.evaluations
 
 
-def write_run_report(run: RunFolder, evaluations: Mapping[str, Evaluation]) -> None:
-    """Write a finished run's `report.html`."""
+def finish_run(run: RunFolder, results: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Write what a finished run has: each positive's rank, the report, and last of all the results.
+
+    Returns:
+        the content of `results.json`.
+    """
+    save_arrays(run.ranks, {split: evaluation.ranks for split, evaluation in evaluations.items()})
     config_yaml = run.config.read_text(encoding="utf-8")
-    document = build_run_report(run.read_results(), run.read_history(), config_yaml, evaluations)
-    write_html(document, run.report)
+    write_html(build_run_report(results, run.read_history(), config_yaml, evaluations), run.report)
+    run.write_results(results)
+    return run.read_results()
 
 
 def run_results(
@@ -197,9 +204,7 @@ def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool
         seconds=round(state.seconds, 3),
         rows_per_second=round(state.rows_per_second, 1),
     )
-    run.write_results(results)
-    write_run_report(run, trainer.evaluations)
-    return run.read_results()
+    return finish_run(run, results, trainer.evaluations)
 
 
 def _logged(run: RunFolder, work: Any) -> Any:

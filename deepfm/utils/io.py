@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from deepfm.errors import CheckpointError, RunError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -71,6 +72,32 @@ def read_json(path: str | Path, what: str) -> Any:
         raise RunError(f"{what} {path} does not exist; expected a file that training writes") from error
     except (OSError, ValueError) as error:
         raise RunError(f"{what} {path} cannot be read as JSON; restore it or train again") from error
+
+
+def save_arrays(path: str | Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
+    """Write named arrays to one `.npz`, whole or not at all."""
+    import numpy as np
+
+    named: dict[str, Any] = dict(arrays)
+    with atomic_path(path) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, **named)
+
+
+def load_arrays(path: str | Path, what: str) -> "dict[str, NDArray[Any]]":
+    """Read an `.npz`; nothing in it is ever unpickled. `what` names the thing in the error.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError as error:
+        raise RunError(f"{what} {path} does not exist; expected a file that training writes") from error
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for one damaged file
+        raise RunError(f"{what} {path} is damaged; train again to write it") from error
 
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:

@@ -1,0 +1,368 @@
+import dataclasses
+
+import pytest
+import torch
+
+from deepfm.config import FMConfig, load_config
+from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
+from deepfm.errors import ConfigError
+from deepfm.models import MODELS, BaseCTRModel, create_model, model_class
+from deepfm.models.layers import DNN
+from deepfm.utils import load_checkpoint, save_checkpoint
+
+B = 8
+SMALL = (
+    "feature.fm_embed_dim=4",
+    "dnn.hidden_units=[12,6]",
+    "dnn.dropout=0.0",
+    "dnn.activation=tanh",
+    "cin.layer_sizes=[4,3]",
+    "attention.num_heads=2",
+    "attention.attention_dim=6",
+)
+USER = FieldSchema("user", FeatureType.SPARSE, 9, 3)
+PRICE = FieldSchema("price", FeatureType.DENSE, embedding_dim=2)
+TAGS = FieldSchema("tags", FeatureType.SEQUENCE, 7, 5, max_length=4)
+BEST = FieldSchema("best", FeatureType.SEQUENCE, 7, 4, max_length=4, combiner="max")
+ITEM = FieldSchema("item", FeatureType.SPARSE, 6, 4)
+
+
+def schema_of(*fields):
+    return DatasetSchema({field.name: field for field in fields}, "label")
+
+
+MIXED = schema_of(USER, PRICE, TAGS, BEST, ITEM)
+everywhere = pytest.mark.parametrize("name", list(MODELS))
+
+
+@pytest.fixture(autouse=True)
+def _own_random_state():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def config_of(*overrides):
+    return load_config(overrides=[*SMALL, *overrides])
+
+
+def make(name, *overrides, schema=MIXED):
+    model = create_model(name, schema, config_of(*overrides))
+    with torch.no_grad():  # of a size at which every part shows
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+        for table in model.modules():
+            if isinstance(table, torch.nn.Embedding):
+                table.weight[0] = 0.0
+    return model
+
+
+def batch_of(schema=MIXED, rows=B):
+    batch = {}
+    for field in schema.fields.values():
+        if field.feature_type is FeatureType.DENSE:
+            batch[field.name] = torch.randn(rows)
+        elif field.feature_type is FeatureType.SPARSE:
+            batch[field.name] = torch.arange(rows) % field.vocabulary_size
+        else:
+            batch[field.name] = torch.arange(rows * field.max_length).reshape(rows, -1) % field.vocabulary_size
+    return batch
+
+
+def close(got, wanted):
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_contracts_models_are_registered():
+    assert {name: kind.__name__ for name, kind in MODELS.items()} == {
+        "deepfm": "DeepFM",
+        "xdeepfm": "xDeepFM",
+        "attention_deepfm": "AttentionDeepFM",
+    }
+
+
+@everywhere
+def test_a_model_is_made_by_its_name(name):
+    model = make(name)
+    assert type(model) is MODELS[name] is model_class(name)
+    assert isinstance(model, BaseCTRModel)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [("deepmf", "did you mean 'deepfm'"), ("xdeepfn", "did you mean 'xdeepfm'"), ("attention", "attention_deepfm")],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(typed, hint):
+    with pytest.raises(ConfigError, match=f"model_name = '{typed}' is no known model; .*{hint}"):
+        create_model(typed, MIXED, config_of())
+
+
+@everywhere
+def test_logits_are_raw_and_one_a_row(name):
+    logits = make(name).eval()(batch_of())
+    assert logits.shape == (B, 1)
+    assert logits.dtype == torch.float32
+    assert (logits.min() < 0) or (logits.max() > 1)
+
+
+@everywhere
+@pytest.mark.parametrize("training", [True, False])
+def test_predict_gives_probabilities_and_leaves_the_mode(name, training):
+    model, batch = make(name, "dnn.dropout=0.5"), batch_of()
+    model.train(training)
+    running = {key: value.clone() for key, value in model.state_dict().items()}
+    probabilities = model.predict(batch)
+    assert model.training == training
+    assert all(module.training == training for module in model.modules())
+    assert probabilities.shape == (B, 1)
+    assert not probabilities.requires_grad
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    assert all(torch.equal(value, running[key]) for key, value in model.state_dict().items())
+    close(probabilities, torch.sigmoid(model.eval()(batch)))
+
+
+@everywhere
+def test_predict_leaves_the_mode_when_it_fails(name):
+    model = make(name).train()
+    with pytest.raises(KeyError):
+        model.predict({})
+    assert model.training
+
+
+@everywhere
+def test_predict_leaves_the_mode_of_a_frozen_part(name):
+    model = make(name).train()
+    model.dnn.eval()
+    model.predict(batch_of())
+    assert model.training
+    assert not model.dnn.training
+
+
+@everywhere
+@pytest.mark.parametrize("projection", ["always", "if_needed"])
+def test_gradients_reach_every_parameter(name, projection):
+    model = make(name, "dnn.use_batch_norm=false", f"feature.projection={projection}")
+    model(batch_of()).square().sum().backward()
+    without = [key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert without == []
+
+
+@everywhere
+def test_gradients_with_batch_norm_are_finite(name):
+    model = make(name, "dnn.dropout=0.3")
+    model.train()(batch_of()).square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def fm(x):
+    pairs = [(x[:, i] * x[:, j]).sum(1) for i in range(x.shape[1]) for j in range(i)]
+    return torch.stack(pairs, dim=1).sum(dim=1, keepdim=True)
+
+
+def formula(name, model, batch):
+    """The paper's sum, from the parts."""
+    first, fields, flat = model.embedding(batch)
+    if name == "deepfm":
+        return first + fm(fields) + model.dnn_output(model.dnn(flat))
+    if name == "xdeepfm":
+        return first + model.cin_output(model.cin(fields)) + model.dnn_output(model.dnn(flat))
+    attended = model.attention(fields).reshape(len(fields), -1)
+    return first + fm(fields) + model.dnn_output(model.dnn(torch.cat([attended, flat], dim=1)))
+
+
+@everywhere
+def test_a_model_is_the_sum_of_its_parts(name):
+    model, batch = make(name).eval(), batch_of()
+    close(model(batch), formula(name, model, batch))
+
+
+def test_the_parts_are_those_of_the_configuration():
+    model = make("xdeepfm", "cin.split_half=false", "cin.activation=linear", "dnn.dropout=0.25")
+    assert model.cin.output_dim == 7
+    assert isinstance(model.cin.activation, torch.nn.Identity)
+    assert [layer.p for layer in model.dnn.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25, 0.25]
+    model = make("attention_deepfm", "attention.num_layers=3", "attention.use_residual=false")
+    assert [layer.use_residual for layer in model.attention.layers] == [False] * 3
+    assert model.dnn.layers[0].in_features == MIXED.num_fields * 4 + MIXED.total_embedding_dim
+
+
+def test_the_deep_tower_sees_the_fields_own_widths():
+    assert make("deepfm").dnn.layers[0].in_features == MIXED.total_embedding_dim == 18
+    assert make("xdeepfm").dnn.layers[0].in_features == 18
+
+
+@everywhere
+def test_the_l2_loss_is_lambda_times_the_sum_of_squares_of_the_tables(name):
+    model = make(name, "feature.embedding_l2_reg=0.03")
+    total = 0.0
+    for key, weight in model.named_parameters():
+        if key.startswith(("embedding.tables.", "embedding.first_order_weights.")):
+            total += 0.03 * sum(value**2 for value in weight.detach().double().flatten().tolist())
+    loss = model.get_l2_reg_loss()
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(total, rel=1e-5)
+
+
+@everywhere
+def test_the_l2_loss_pulls_the_tables_and_nothing_else(name):
+    model = make(name, "feature.embedding_l2_reg=0.5")
+    model.get_l2_reg_loss().backward()
+    tables = {id(weight) for weight in model.embedding.table_parameters()}
+    for weight in model.parameters():
+        if id(weight) in tables:
+            close(weight.grad, weight.detach())  # 2 * 0.5 * w
+        else:
+            assert weight.grad is None
+
+
+def test_no_l2_is_zero():
+    assert make("deepfm", "feature.embedding_l2_reg=0").get_l2_reg_loss().item() == 0
+
+
+@pytest.mark.parametrize("name", ["deepfm", "attention_deepfm"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_the_fm_switches_take_their_terms_out(name, first, second):
+    model, batch = make(name).eval(), batch_of()
+    first_order, fields, _ = model.embedding(batch)
+    whole = model(batch)
+    model.config = dataclasses.replace(model.config, fm=FMConfig(first, second))
+    wanted = whole - (0 if first else first_order) - (0 if second else fm(fields))
+    close(model(batch), wanted)
+    assert torch.equal(model(batch), whole) == (first and second)
+
+
+def test_xdeepfm_has_a_first_order_and_no_second():
+    model, batch = make("xdeepfm").eval(), batch_of()
+    whole = model(batch)
+    model.config = dataclasses.replace(model.config, fm=FMConfig(False, True))
+    close(model(batch), whole - model.embedding(batch)[0])
+
+
+@everywhere
+def test_the_order_of_rows_does_not_matter_in_evaluation(name):
+    model, batch = make(name, "dnn.dropout=0.5").eval(), batch_of()
+    order = torch.randperm(B)
+    close(model({key: column[order] for key, column in batch.items()}), model(batch)[order])
+    close(model({key: column[3:4] for key, column in batch.items()}), model(batch)[3:4])
+
+
+MIXES = {
+    "sparse": [USER, ITEM],
+    "dense": [PRICE, dataclasses.replace(PRICE, name="weight")],
+    "sequence": [TAGS, BEST],
+    "one sparse": [USER],
+    "one dense": [PRICE],
+    "one sequence": [TAGS],
+    "sparse and dense": [USER, PRICE],
+    "dense and sequence": [PRICE, TAGS],
+    "sequence and sparse": [TAGS, ITEM],
+}
+
+
+@everywhere
+@pytest.mark.parametrize("mix", list(MIXES))
+def test_any_mix_of_fields_trains(name, mix):
+    schema = schema_of(*MIXES[mix])
+    model, batch = make(name, schema=schema), batch_of(schema)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    labels = (torch.arange(B) % 2).float().unsqueeze(1)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert model.predict(batch).shape == (B, 1)
+
+
+@everywhere
+def test_a_batch_may_hold_more_than_the_schema(name):
+    model, batch = make(name).eval(), batch_of()
+    assert torch.equal(model(batch | {"unused": torch.zeros(B)}), model(batch))
+
+
+@everywhere
+def test_saved_weights_give_equal_logits(name, tmp_path):
+    model, batch = make(name), batch_of()
+    model.train()(batch)  # moves the running statistics
+    model.eval()
+    save_checkpoint(model.state_dict(), tmp_path / "weights.pt")
+    other = make(name).eval()
+    assert not torch.equal(other(batch), model(batch))
+    other.load_state_dict(load_checkpoint(tmp_path / "weights.pt"))
+    assert torch.equal(other(batch), model(batch))
+
+
+@everywhere
+def test_the_seed_decides_the_weights(name):
+    batch, logits = batch_of(), []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        logits.append(create_model(name, MIXED, config_of()).eval()(batch))
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
+
+
+@everywhere
+def test_embedding_dim_replaces_every_fields_width(name):
+    model = make(name, "feature.embedding_dim=7")
+    assert model.schema.total_embedding_dim == 7 * MIXED.num_fields
+    assert {table.weight.shape[1] for table in model.embedding.tables.values()} == {7}
+    assert model(batch_of()).shape == (B, 1)
+    assert MIXED.total_embedding_dim == 18
+
+
+@everywhere
+def test_equal_widths_need_no_projection(name):
+    model, batch = make(name, "feature.embedding_dim=4", "feature.projection=none").eval(), batch_of()
+    assert not model.embedding.projections
+    close(model(batch), formula(name, model, batch))
+
+
+@everywhere
+def test_other_widths_without_projection_are_refused(name):
+    with pytest.raises(ConfigError, match="feature.projection = 'none'"):
+        make(name, "feature.projection=none")
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("xdeepfm", "cin.layer_sizes=[5,4]", "cin.layer_sizes"),
+        ("attention_deepfm", "attention.num_heads=4", "attention.attention_dim = 6 is not a multiple"),
+    ],
+)
+def test_sizes_that_do_not_fit_together_are_refused_by_their_key(name, override, message):
+    with pytest.raises(ConfigError, match=message):
+        make(name, override)
+
+
+@everywhere
+def test_nothing_is_float64(name):
+    """MPS has none."""
+    model = make(name)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    assert [key for key, tensor in tensors if tensor.dtype == torch.float64] == []
+    assert model(batch_of()).dtype == torch.float32
+
+
+@everywhere
+def test_two_models_share_no_weights(name):
+    one, two = make(name), make(name)
+    assert not {id(weight) for weight in one.parameters()} & {id(weight) for weight in two.parameters()}
+
+
+def test_the_towers_of_all_models_are_one_class():
+    assert all(isinstance(make(name).dnn, DNN) for name in MODELS)
+
+
+@everywhere
+def test_the_models_fit_the_small_data(name, small_adapter):
+    schema, train, _, test = small_adapter.build()
+    model = create_model(name, schema, config_of())
+    for part in (train, test):
+        features, _ = part.batch(slice(0, 40))
+        assert model.predict(features).shape == (40, 1)
