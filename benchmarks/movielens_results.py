@@ -130,9 +130,9 @@ def summary(out: Path) -> str:
 HEADER = """# Results on MovieLens-100K
 
 Written by `make results` (`benchmarks/movielens_results.py`). Leave-one-out, 942 users, 1 + 999 candidates, the same
-for all; mean ± standard deviation over seeds; test metrics of the epoch that is best on validation. `unrated` and `unseen`
-are two ways of drawing training negatives; [protocol.md](protocol.md) says why only the second can be compared with
-methods that draw none.
+for all; mean ± standard deviation over seeds; test metrics of the epoch that is best on validation. `unrated` and
+`unseen` are two ways of drawing training negatives; [protocol.md](protocol.md) says why only the second can be compared
+with methods that draw none.
 
 """
 

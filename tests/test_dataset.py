@@ -84,10 +84,11 @@ class TestTabularDataset:
         plain = columns()
         for index in (0, 5, ROWS - 1):
             features, label = rows[index]
-            assert features["id"].shape == () and features["id"].item() == plain["id"][index]
+            assert features["id"].shape == label.shape == ()
+            assert features["id"].item() == plain["id"][index]
             assert features["price"].item() == pytest.approx(plain["price"][index])
             assert features["tags"].tolist() == plain["tags"][index].tolist()
-            assert label.shape == () and label.dtype == torch.float32
+            assert label.dtype == torch.float32
 
     def test_integers_are_int64_and_floats_and_labels_are_float32(self):
         data = TabularDataset(

@@ -129,9 +129,8 @@ def test_predict_leaves_the_mode_when_it_fails(name):
     assert model.training
 
 
-@everywhere
-def test_predict_leaves_the_mode_of_a_frozen_part(name):
-    model = make(name).train()
+def test_predict_leaves_the_mode_of_a_frozen_part():
+    model = make("deepfm").train()
     model.dnn.eval()
     model.predict(batch_of())
     assert model.training
@@ -265,10 +264,10 @@ MIXES = {
 def test_any_mix_of_fields_trains(name, mix):
     schema = schema_of(*MIXES[mix])
     model, batch = make(name, schema=schema), batch_of(schema)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     labels = (torch.arange(B) % 2).float().unsqueeze(1)
     losses = []
-    for _ in range(30):
+    for _ in range(6):
         optimizer.zero_grad()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), labels)
         loss.backward()
@@ -324,7 +323,7 @@ def test_equal_widths_need_no_projection(name):
 
 @everywhere
 def test_other_widths_without_projection_are_refused(name):
-    with pytest.raises(ConfigError, match="feature.projection = 'none'"):
+    with pytest.raises(ConfigError, match=r"feature\.projection = 'none'"):
         make(name, "feature.projection=none")
 
 

@@ -105,7 +105,10 @@ class TestNegativeSampler:
         assert sampler.sample(np.array([0, 2]), 2, np.random.default_rng(0)).shape == (2, 2)
 
     def test_no_users_draw_nothing(self):
-        assert sampler_of([(0, 0)], 1, 3).sample(np.zeros(0, dtype=np.int64), 4, np.random.default_rng(0)).shape == (0, 4)
+        assert sampler_of([(0, 0)], 1, 3).sample(np.zeros(0, dtype=np.int64), 4, np.random.default_rng(0)).shape == (
+            0,
+            4,
+        )
 
     def test_repeated_exclusions_count_once(self):
         assert sampler_of([(0, 2)] * 5, 1, 4).num_allowed.tolist() == [3]
@@ -225,26 +228,26 @@ class TestFile:
         save_candidates({"test": drawn_candidates()}, path)
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * share)])
-        with pytest.raises(RunError, match="is damaged"):
+        with pytest.raises(RunError, match=r"candidates\.npz"):
             load_candidates(path)
 
     @pytest.mark.parametrize("drop", ["users", "offsets", "items", "labels"])
     def test_a_file_without_a_part_is_refused(self, drop, tmp_path):
         arrays = {f"test_{name}": array for name, array in vars(drawn_candidates()).items() if name != drop}
         np.savez(tmp_path / "candidates.npz", **arrays)
-        with pytest.raises(RunError, match="is damaged"):
+        with pytest.raises(RunError, match=r"candidates\.npz"):
             load_candidates(tmp_path / "candidates.npz")
 
     def test_arrays_that_do_not_fit_each_other_are_refused(self, tmp_path):
         arrays = {f"test_{name}": array for name, array in vars(drawn_candidates()).items()}
         np.savez(tmp_path / "candidates.npz", **arrays | {"test_items": np.arange(3)})
-        with pytest.raises(RunError, match="is damaged"):
+        with pytest.raises(RunError, match=r"candidates\.npz"):
             load_candidates(tmp_path / "candidates.npz")
 
     def test_a_pickle_is_refused_and_not_executed(self, tmp_path):
         witness, path = tmp_path / "executed", tmp_path / "candidates.npz"
         path.write_bytes(pickle.dumps(_Touch(witness)))
-        with pytest.raises(RunError, match="is damaged"):
+        with pytest.raises(RunError, match=r"candidates\.npz"):
             load_candidates(path)
         assert not witness.exists()
 
@@ -256,7 +259,7 @@ class TestFile:
         np.savez(path, **arrays | {"test_items": objects})
         with zipfile.ZipFile(path) as archive:  # the attack is real: unpickling it would execute it
             archived = archive.read("test_items.npy")
-        with pytest.raises(RunError, match="is damaged"):
+        with pytest.raises(RunError, match=r"candidates\.npz"):
             load_candidates(path)
         assert not witness.exists()
         np.load(io.BytesIO(archived), allow_pickle=True)
@@ -345,9 +348,11 @@ class TestSmallMovieLens:
             ("validation", small_adapter.split.validation),
             ("test", small_adapter.split.test),
         ):
-            positives = dict(zip(small_adapter._users[part].tolist(), small_adapter._movies[part].tolist(), strict=True))
+            positives = dict(
+                zip(small_adapter._users[part].tolist(), small_adapter._movies[part].tolist(), strict=True)
+            )
             for user, (items, labels) in groups_of(small_adapter.candidates[split]).items():
-                assert labels[0] == 1 and sum(labels) == 1
+                assert labels == [1] + [0] * (len(items) - 1)
                 assert items[0] == positives[user]
                 assert len(set(items)) == len(items)
                 assert not {(user, item) for item in items[1:]} & rated

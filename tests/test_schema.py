@@ -108,7 +108,10 @@ def test_with_embedding_dim_changes_every_width_and_nothing_else(mixed):
     assert [field.embedding_dim for field in wide.fields.values()] == [5] * 4
     assert wide.total_embedding_dim == 20
     assert mixed.total_embedding_dim == 30
-    back = {name: dataclasses.replace(wide.fields[name], embedding_dim=mixed.fields[name].embedding_dim) for name in wide.fields}
+    back = {
+        name: dataclasses.replace(wide.fields[name], embedding_dim=mixed.fields[name].embedding_dim)
+        for name in wide.fields
+    }
     assert dataclasses.replace(wide, fields=back) == mixed
     assert list(wide.fields) == list(mixed.fields)
 
@@ -124,7 +127,9 @@ def test_a_schema_survives_its_file(mixed, name, tmp_path):
     assert all(isinstance(field.feature_type, FeatureType) for field in loaded.fields.values())
 
 
-@pytest.mark.parametrize("text", ["Größe", "价格", "emoji \U0001f600", "a: b # c", 'say "no"', "tab\there", "null", "1"])
+@pytest.mark.parametrize(
+    "text", ["Größe", "价格", "emoji \U0001f600", "a: b # c", 'say "no"', "tab\there", "null", "1"]
+)
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
 def test_any_text_survives_as_a_name(text, suffix, tmp_path):
     schema = schema_of(dataclasses.replace(USER, name=text, group=text))

@@ -44,7 +44,7 @@ def test_the_parts_are_disjoint_and_complete(strategy, some_events, data):
     assume(split)
     together = np.concatenate([split.train, split.validation, split.test])
     assert sorted(together.tolist()) == list(range(len(events)))
-    assert len(split.train) and len(split.validation) and len(split.test)
+    assert all(len(part) for part in (split.train, split.validation, split.test))
 
 
 @pytest.mark.parametrize(("strategy", "some_events"), BY_STRATEGY)

@@ -65,8 +65,8 @@ class Observer:
     def epoch_finished(self, state: "FitState", improved: bool) -> None:
         """An epoch and its validation are done; `state.history[-1]` is its record."""
 
-    def fit_finished(self) -> None:
-        """No further epoch follows."""
+    def fit_ended(self) -> None:
+        """No further epoch follows, be it by an error."""
 
 
 @dataclass
@@ -141,14 +141,16 @@ def fit(
         _save(checkpoint, task, optimizer, schedule, device, state)
     for observer in observers:
         observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
-    while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
-        improved = _run_epoch(task, settings, optimizer, schedule, state, observers)
-        if checkpoint is not None:
-            _save(checkpoint, task, optimizer, schedule, device, state)
+    try:
+        while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
+            improved = _run_epoch(task, settings, optimizer, schedule, state, observers)
+            if checkpoint is not None:
+                _save(checkpoint, task, optimizer, schedule, device, state)
+            for observer in observers:
+                observer.epoch_finished(state, improved)
+    finally:
         for observer in observers:
-            observer.epoch_finished(state, improved)
-    for observer in observers:
-        observer.fit_finished()
+            observer.fit_ended()
     if state.best_weights:
         task.model.load_state_dict(state.best_weights)
     return state

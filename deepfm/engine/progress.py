@@ -64,7 +64,7 @@ class ProgressBars(Observer):
         self._bars.reset(self._batches, total=self._num_batches, description="training")
         self._restart()
 
-    def fit_finished(self) -> None:
+    def fit_ended(self) -> None:
         """Take the bars away."""
         self._bars.stop()
 

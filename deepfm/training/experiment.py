@@ -15,7 +15,7 @@ from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.engine.task import Progress, no_progress
-from deepfm.errors import DataError
+from deepfm.errors import DataError, RunError
 from deepfm.models import create_model, model_class
 from deepfm.reporting import write_html
 from deepfm.training.evaluation import Evaluation
@@ -123,6 +123,8 @@ def evaluate_run(
         CheckpointError: the weights are damaged, or of another schema or model.
         DataError: the data are not those of the run.
     """
+    if run.finished and run.read_results()["kind"] == "baseline":
+        raise RunError(f"{run.path} is a baseline's run, which has no weights; its metrics are in {run.results.name}")
     run.require("config", "weights", "encoders", "candidates")
     config = run_config(run, overrides)
     data = open_data(config, run)

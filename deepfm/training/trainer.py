@@ -119,6 +119,10 @@ class _EpochLog(Observer):
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
+    def fit_started(self, first_epoch: int, num_epochs: int, num_batches: int) -> None:
+        if first_epoch > 1:
+            log.info("resumed after epoch %d of at most %d", first_epoch - 1, num_epochs)
+
     def epoch_finished(self, state: FitState, improved: bool) -> None:
         record, metric = state.history[-1], self.trainer.config.training.metric
         log.info(
