@@ -111,7 +111,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Hold the monitored metric to what is measured."""
-        match = re.fullmatch(r"(hr|ndcg)@(\d+)", self.metric)
+        match = re.fullmatch(r"(hr|ndcg)@([1-9][0-9]*)", self.metric)
         if match is None and self.metric not in ("auc", "logloss"):
             raise ConfigError(
                 f"training.metric = {self.metric!r} is not a metric; expected auc, logloss, hr@K or ndcg@K"
@@ -128,7 +128,7 @@ class ExperimentConfig:
     """Everything that decides a run, section by section."""
 
     model_name: str = "deepfm"
-    seed: int = setting(42, at_least=0)
+    seed: int = setting(42, at_least=0, at_most=2**32 - 1)
     device: str = "auto"
     output_dir: str | None = None
     data: DataConfig = field(default_factory=DataConfig)

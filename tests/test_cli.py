@@ -111,7 +111,11 @@ class TestTrain:
         files = {path.name for path in finished.iterdir()}
         assert files >= RUN_FILES
         assert files <= RUN_FILES | MORE_FILES
-        assert all(path.stat().st_size for path in finished.iterdir())
+        assert [path.name for path in finished.iterdir() if not path.stat().st_size and path.name != "train.log"] == []
+
+    def test_who_may_read_the_results_may_read_the_weights(self, finished):
+        modes = {path.name: path.stat().st_mode & 0o777 for path in finished.iterdir()}
+        assert set(modes.values()) == {modes["results.json"]}, modes
 
     def test_results_say_everything(self, finished):
         results = results_of(finished)
@@ -164,7 +168,7 @@ class TestTrain:
         assert not re.search(r"@import|url\(\s*['\"]?(?!#|data:)|<script[^>]+src|<link[^>]+href=.?http", html)
         assert f"{results_of(finished)['test']['ndcg@10']:.4f}" in html
 
-    def test_the_log_holds_the_epochs(self, finished):
+    def test_the_log_holds_the_epochs_also_of_a_quiet_run(self, finished):
         log = (finished / "train.log").read_text()
         assert [f"epoch {number}:" in log for number in (1, 2, 3, 4)] == [True, True, True, False]
         assert "60 users" in log
@@ -473,7 +477,7 @@ class TestData:
 
     def test_an_archive_that_is_not_the_one_expected_is_refused(self, cli):
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802 - the name that http.server calls
+            def do_GET(self):
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.write(b"not the archive")
@@ -495,7 +499,7 @@ class TestData:
 
 def loaded_after(code):
     """Which heavy modules a fresh interpreter has after some code."""
-    heavy = "torch numpy scipy polars matplotlib rich dacite jinja2 safetensors".split()
+    heavy = ["torch", "numpy", "scipy", "polars", "matplotlib", "rich", "dacite", "jinja2", "safetensors"]
     script = f"{code}\nimport sys\nprint('LOADED', *[name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return answer.stdout.rpartition("LOADED")[2].split(), answer.stdout
@@ -545,9 +549,13 @@ def terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stdout", screen)
-    return screen
+
+    def switch_on():  # in the test itself: between fixtures and tests pytest exchanges stdout
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stdout", screen)
+        return screen
+
+    return switch_on
 
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -556,9 +564,10 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 class TestProgress:
     def test_training_shows_epochs_loss_metric_and_speed(self, terminal, small_dir, no_plots):
         own = [*TINY, f"data.data_dir={small_dir}", "training.batch_size=32", "output_dir=run"]
+        stdout = terminal()
         assert main(["train", "--override", *own]) == 0
-        assert sys.stdout is terminal
-        screen = terminal.getvalue()
+        assert sys.stdout is stdout
+        screen = stdout.getvalue()
         assert "epochs" in screen
         assert "2/2" in screen
         assert re.search(r"loss \d\.\d{4}", re.sub(r"epoch \d: loss", "", screen))
@@ -570,15 +579,23 @@ class TestProgress:
     def test_a_loss_is_shown_also_where_epochs_are_short(self, terminal, small_dir, no_plots):
         """24 batches an epoch: the bars must not wait for more than an epoch has."""
         own = [*TINY, f"data.data_dir={small_dir}", "output_dir=run"]
-        assert main(["train", "--quiet", "--override", *own[:-1], "output_dir=quiet"]) == 0
-        assert "\x1b[?25l" not in terminal.getvalue()
+        stdout = terminal()
         assert main(["train", "--override", *own]) == 0
-        assert re.search(r"loss \d\.\d{4}", re.sub(r"epoch \d+: loss", "", terminal.getvalue()))
+        assert re.search(r"loss \d\.\d{4}", re.sub(r"epoch \d+: loss", "", stdout.getvalue()))
 
     def test_evaluation_shows_a_bar(self, terminal, finished):
+        stdout = terminal()
         assert main(["evaluate", str(finished)]) == 0
-        assert "evaluating" in terminal.getvalue()
-        assert sys.stdout is terminal
+        assert "evaluating" in stdout.getvalue()
+        assert sys.stdout is stdout
+
+    def test_quiet_shows_none(self, terminal, finished, small_dir, no_plots):
+        stdout = terminal()
+        assert main(["evaluate", str(finished), "--quiet"]) == 0
+        own = [*TINY, f"data.data_dir={small_dir}", "output_dir=run"]
+        assert main(["train", "--quiet", "--override", *own]) == 0
+        assert HIDE_CURSOR not in stdout.getvalue()
+        assert "ndcg@10" in stdout.getvalue()
 
     @pytest.mark.parametrize("ending", ["error", "interrupt"])
     def test_the_terminal_is_left_as_it_was_when_training_breaks_off(self, terminal, small_dir, monkeypatch, ending):
@@ -591,17 +608,17 @@ class TestProgress:
             monkeypatch.setattr(CTRTask, "evaluate", evaluate)
         own = [*TINY, f"data.data_dir={small_dir}", "output_dir=run"]
         own += ["training.lr=1e30", "training.gradient_clip_norm=null"] if ending == "error" else []
-        before = set(threading.enumerate())
+        before, stdout = set(threading.enumerate()), terminal()
         with contextlib.redirect_stderr(io.StringIO()):
             assert main(["train", "--override", *own]) == {"error": 2, "interrupt": 130}[ending]
-        screen = terminal.getvalue()
+        screen = stdout.getvalue()
         left = [thread for thread in threading.enumerate() if thread not in before]
-        redirected, sys.stdout = sys.stdout, terminal  # whatever stands there, the next test gets its own
+        redirected, sys.stdout = sys.stdout, stdout  # whatever stands there, the next test gets its own
         for thread in left:
             getattr(thread, "stop", lambda: None)()
         assert HIDE_CURSOR in screen
         assert screen.rfind(SHOW_CURSOR) > screen.rfind(HIDE_CURSOR), "the cursor stays hidden"
-        assert redirected is terminal, "stdout is still redirected to the bars"
+        assert redirected is stdout, "stdout is still redirected to the bars"
         assert left == [], "the bars' thread still runs"
 
     def test_no_bars_where_nobody_looks(self, cli, finished, monkeypatch):

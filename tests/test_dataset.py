@@ -135,7 +135,7 @@ class TestTabularDataset:
     @pytest.mark.parametrize("name", ["id", "tags"])
     def test_columns_of_another_length_are_refused_by_name(self, name):
         features = columns() | {name: columns(ROWS - 1)[name]}
-        with pytest.raises(DataError, match=f"field '{name}' has 22 rows and the labels have 23"):
+        with pytest.raises(DataError, match=f"column '{name}' has 22 rows and the labels have 23"):
             TabularDataset(features, np.zeros(ROWS))
 
     def test_moving_keeps_the_rows_and_gives_the_data_set(self, rows):

@@ -57,9 +57,7 @@ class TestAUC:
         for dtype in (np.float32, np.int8, bool):
             assert compute_auc(np.array([0, 1, 1], dtype=dtype), scores) == 1.0
 
-    @pytest.mark.parametrize(
-        ("labels", "count"), [([1, 1], "2 positives and 0"), ([0], "0 positives and 1"), ([], "0")]
-    )
+    @pytest.mark.parametrize(("labels", "count"), [([1, 1], "2 positives and 0"), ([0], "0 positives and 1")])
     def test_of_one_class_is_an_error(self, labels, count):
         with pytest.raises(DataError, match=f"AUC needs both classes; got {count}"):
             compute_auc(labels, np.zeros(len(labels)))

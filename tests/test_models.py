@@ -5,6 +5,8 @@ import torch
 
 from deepfm.config import FMConfig, load_config
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
+from deepfm.engine.optim import build_optimizer
+from deepfm.engine.task import ParameterGroup
 from deepfm.errors import ConfigError
 from deepfm.models import MODELS, BaseCTRModel, create_model, model_class
 from deepfm.models.layers import DNN
@@ -212,6 +214,27 @@ def test_the_l2_loss_pulls_the_tables_and_nothing_else(name):
             close(weight.grad, weight.detach())  # 2 * 0.5 * w
         else:
             assert weight.grad is None
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_the_optimizers_own_l2_is_that_of_the_loss(optimizer):
+    """A step with the penalty in the optimizer is a step on loss + λ·Σw²."""
+    batch, weights = batch_of(), []
+    for in_loss in (True, False):
+        torch.manual_seed(0)
+        model = make("deepfm", "feature.embedding_l2_reg=0.1")
+        tables = model.embedding.table_parameters()
+        step = build_optimizer(
+            optimizer, 0.1, [ParameterGroup(tables, l2=0.0 if in_loss else 0.1)], torch.device("cpu")
+        )
+        for _ in range(3):
+            step.zero_grad()
+            loss = model(batch).square().mean() + (model.get_l2_reg_loss() if in_loss else 0.0)
+            loss.backward()
+            step.step()
+        weights.append([weight.detach() for weight in tables])
+    for one, other in zip(*weights, strict=True):
+        close(one, other)
 
 
 def test_no_l2_is_zero():

@@ -65,6 +65,10 @@ class TestNegativeSampler:
     def test_distinct_items_are_allowed_and_distinct(self, case, count):
         sampler, allowed = sampler_of(*case), allowed_items(*case)
         for user, items in enumerate(allowed):
+            if not items:
+                with pytest.raises(DataError, match=f"user number {user} has every one of"):
+                    sampler.sample_distinct(user, count, np.random.default_rng(0))
+                continue
             drawn = sampler.sample_distinct(user, count, np.random.default_rng(0)).tolist()
             assert len(drawn) == len(set(drawn)) == min(count, len(items))
             assert set(drawn) <= set(items)

@@ -346,7 +346,7 @@ class TestSettings:
         for penalty in (0, 0.03):
             trainer = tabular_trainer(f"feature.embedding_l2_reg={penalty}", "training.num_epochs=5")
             trainer.train()
-            sizes.append(sum(float(weight.square().sum()) for weight in trainer.model.embedding.table_parameters()))
+            sizes.append(sum(weight.square().sum().item() for weight in trainer.model.embedding.table_parameters()))
         assert sizes[1] < 0.7 * sizes[0]
 
     @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

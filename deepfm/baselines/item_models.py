@@ -40,7 +40,7 @@ class Baseline(ABC):
 class Popularity(Baseline):
     """The number of users who liked an item."""
 
-    def score(self, users: Integers, items: Integers) -> NDArray[np.float32]:  # noqa: ARG002 - the same for all
+    def score(self, users: Integers, items: Integers) -> NDArray[np.float32]:
         """The item's count, whoever asks: `(N,)`."""
         return self._weights[items, items].astype(np.float32)
 

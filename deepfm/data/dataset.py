@@ -43,11 +43,7 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
     def __init__(self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
         self.labels = torch.as_tensor(np.asarray(labels, dtype=np.float32))
         self.features = {name: _tensor(column) for name, column in features.items()}
-        for name, column in self.features.items():
-            if len(column) != len(self.labels):
-                raise DataError(
-                    f"field {name!r} has {len(column)} rows and the labels have {len(self.labels)}; expected as many"
-                )
+        self._check_rows(self.features)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} rows)"
@@ -87,12 +83,23 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
                 raise SchemaError(f"field {field.name!r} of the schema is not in the data; expected a column for it")
             if field.feature_type is FeatureType.DENSE:
                 continue
+            if column.is_floating_point():
+                raise SchemaError(
+                    f"field {field.name!r} holds fractions; expected whole numbers, the ids of its vocabulary"
+                )
             outside = (column < 0) | (column >= field.vocabulary_size)
             if bool(outside.any()):
                 place = outside.nonzero()[0]
                 raise SchemaError(
                     f"field {field.name!r} holds id {column[tuple(place)].item()} in row {place[0].item()}; expected 0 "
                     f"to {field.vocabulary_size - 1}, its vocabulary"
+                )
+
+    def _check_rows(self, columns: Mapping[str, Tensor]) -> None:
+        for name, column in columns.items():
+            if len(column) != len(self.labels):
+                raise DataError(
+                    f"column {name!r} has {len(column)} rows and the labels have {len(self.labels)}; expected as many"
                 )
 
     def _stored_column(self, name: str) -> Tensor | None:
@@ -157,6 +164,7 @@ class InteractionDataset(TabularDataset):
             {name: _tensor(column) for name, column in table.items()} for table in tables
         )
         self.users, self.items = torch.as_tensor(users), torch.as_tensor(items)
+        self._check_rows({"users": self.users, "items": self.items})
         self.group_offsets = group_offsets
 
     @classmethod

@@ -50,19 +50,27 @@ class NegativeSampler:
         """
         allowed = self.num_allowed[users]
         if len(allowed) and not allowed.min():
-            user = int(users[int(allowed.argmin())])
-            raise DataError(
-                f"user number {user} has every one of the {self.num_items} items excluded, so no negative can be "
-                "drawn; leave this user out or add items"
-            )
+            raise self._nothing_left(int(users[int(allowed.argmin())]))
         ranks = (rng.random((len(users), count)) * allowed[:, None]).astype(np.int64)
         return self._select(np.repeat(users, count), ranks.reshape(-1)).reshape(len(users), count)
 
     def sample_distinct(self, user: int, count: int, rng: np.random.Generator) -> Integers:
-        """`count` different items for one user, or all that are allowed where there are fewer."""
+        """`count` different items for one user, or all that are allowed where there are fewer.
+
+        Raises:
+            DataError: every item is excluded for this user.
+        """
         allowed = int(self.num_allowed[user])
+        if not allowed:
+            raise self._nothing_left(user)
         ranks = rng.choice(allowed, size=min(count, allowed), replace=False)
         return self._select(np.full(len(ranks), user), ranks)
+
+    def _nothing_left(self, user: int) -> DataError:
+        return DataError(
+            f"user number {user} has every one of the {self.num_items} items excluded, so no negative can be "
+            "drawn; leave this user out or add items"
+        )
 
     def _select(self, users: Integers, ranks: Integers) -> Integers:
         """The `ranks`-th allowed item of each user, both `(N,)`."""
@@ -122,9 +130,10 @@ def draw_candidates(
     """
     order = np.argsort(users, kind="stable")
     group_users, starts = np.unique(users[order], return_index=True)
+    ends = np.append(starts[1:], len(users))
     groups = []
-    for user, own in zip(group_users.tolist(), np.split(positives[order], starts[1:]), strict=True):
-        groups.append((own, sampler.sample_distinct(user, num_negatives, rng)))
+    for user, start, end in zip(group_users.tolist(), starts, ends, strict=False):
+        groups.append((positives[order][start:end], sampler.sample_distinct(user, num_negatives, rng)))
     rows = [part for pair in groups for part in pair]
     labels = [np.full(len(part), float(i % 2 == 0), dtype=np.float32) for i, part in enumerate(rows)]
     sizes = np.array([len(own) + len(negatives) for own, negatives in groups], dtype=np.int64)

@@ -189,7 +189,9 @@ class DatasetSchema:
         yaml_wanted = Path(path).suffix in (".yaml", ".yml")
         write_text(
             path,
-            yaml.safe_dump(plain, sort_keys=False) if yaml_wanted else json.dumps(plain, indent=2) + "\n",
+            yaml.safe_dump(plain, sort_keys=False)
+            if yaml_wanted
+            else json.dumps(plain, indent=2, ensure_ascii=False) + "\n",
         )
 
     @classmethod

@@ -37,6 +37,10 @@ def split_events(
     Raises:
         DataError: the strategy is unknown, or leaves a part empty.
     """
+    if not len(users):
+        raise DataError(
+            f"the {strategy} split of 0 positive events leaves nothing to train on; lower the label threshold"
+        )
     order = np.lexsort((timestamps, users))  # stable: events of one second stay in the file's order
     if strategy == "leave_one_out":
         part = _leave_one_out(users[order], min_interactions)

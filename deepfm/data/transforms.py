@@ -133,7 +133,7 @@ class MinMaxScaler:
         """
         low, high = self._range()
         width = np.where(high > low, high - low, 1.0)
-        return ((_finite(values) - low) / width).clip(0.0, 1.0).astype(np.float32)
+        return ((_finite(values).clip(low, high) - low) / width).astype(np.float32)
 
     def fit_transform(self, values: ArrayLike) -> NDArray[np.float32]:
         """`fit`, then `transform` of the same values."""
@@ -153,8 +153,7 @@ class MinMaxScaler:
     def from_dict(cls, plain: Mapping[str, Any]) -> "MinMaxScaler":
         """What `to_dict` gave."""
         scaler = cls()
-        scaler._low = np.asarray(plain["low"], dtype=np.float64)
-        scaler._high = np.asarray(plain["high"], dtype=np.float64)
+        scaler._low, scaler._high = _finite(plain["low"]), _finite(plain["high"])
         return scaler
 
     def _range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -251,7 +250,7 @@ def load_encoders(path: str | Path) -> dict[str, Any]:
     plain = read_json(path, "encoders file")
     try:
         return {name: TRANSFORMS[state["kind"]].from_dict(state) for name, state in plain.items()}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise DataError(f"encoders file {path} holds no encoder that is known; train again to write it") from error
 
 
@@ -259,18 +258,36 @@ def _column(values: ArrayLike) -> NDArray[Any]:
     column = np.asarray(values)
     if column.ndim != 1:
         raise DataError(f"a column has shape {column.shape}; expected one value a row, shape (N,)")
+    if column.dtype.kind == "O":
+        column = _unboxed(column)
     if column.dtype.kind in "iub":
+        if column.dtype == np.uint64 and len(column) and column.max() > np.iinfo(np.int64).max:
+            raise DataError(f"id {column.max()} is above {np.iinfo(np.int64).max}; give such ids as text")
         return column.astype(np.int64)
-    if column.dtype.kind in "UTO" or not len(column):
+    if column.dtype.kind in "UT" or not len(column):
         return column.astype(str)
     raise DataError(f"a column of type {column.dtype} cannot be encoded; expected whole numbers or text")
 
 
+def _unboxed(column: NDArray[Any]) -> NDArray[Any]:
+    """An object column of one kind, all text or all whole numbers, as an array of that kind."""
+    kind: type = str if len(column) and isinstance(column[0], str) else int
+    for row, value in enumerate(column):
+        if isinstance(value, bool) or not isinstance(value, (str, np.str_) if kind is str else (int, np.integer)):
+            raise DataError(
+                f"row {row} of a column holds {value!r} of type {type(value).__name__}; expected all text or all whole "
+                "numbers"
+            )
+    return column.astype(str if kind is str else np.int64)
+
+
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
     column = np.asarray(values, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(column.reshape(len(column), -1)).all(axis=1)) if column.size else column
+    bad = np.flatnonzero(~np.isfinite(column.reshape(max(1, len(np.atleast_1d(column))), -1)).all(axis=1))
     if len(bad):
-        raise DataError(f"row {bad[0]} of a number column holds {column[bad[0]]}; expected finite numbers")
+        raise DataError(
+            f"row {bad[0]} of a number column holds {np.atleast_1d(column)[bad[0]]}; expected finite numbers"
+        )
     return column
 
 

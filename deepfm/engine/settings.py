@@ -6,6 +6,7 @@ this module knows no class in particular, so every task of the package loads thr
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -96,11 +97,13 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         name, value = prefix + field.name, getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             check_settings(value, name + ".")
-        elif isinstance(value, bool) and field.type is not bool:  # to Python, true is also the number 1
-            raise ConfigError(f"{name} = {value!r} is of type bool; expected {_type_name(field.type)}")
         elif value is not None:
             for element in value if isinstance(value, tuple) else (value,):
+                if isinstance(element, bool) and field.type is not bool:  # to Python, true is also the number 1
+                    raise ConfigError(f"{name} = {value!r} is of type bool; expected {_type_name(field.type)}")
                 _check_limits(name, element, field.metadata)
+                if isinstance(element, float) and not math.isfinite(element):
+                    raise ConfigError(f"{name} = {value!r} is not finite; expected a number")
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

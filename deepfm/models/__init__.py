@@ -5,7 +5,7 @@ from deepfm.data.schema import DatasetSchema
 from deepfm.engine.settings import nearest
 from deepfm.errors import ConfigError
 from deepfm.models.attention_deepfm import AttentionDeepFM
-from deepfm.models.base import BaseCTRModel
+from deepfm.models.base import BaseCTRModel, evaluation_mode
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.xdeepfm import xDeepFM
 
@@ -15,7 +15,16 @@ MODELS: dict[str, type[BaseCTRModel]] = {
     "attention_deepfm": AttentionDeepFM,
 }
 
-__all__ = ["MODELS", "AttentionDeepFM", "BaseCTRModel", "DeepFM", "create_model", "model_class", "xDeepFM"]
+__all__ = [
+    "MODELS",
+    "AttentionDeepFM",
+    "BaseCTRModel",
+    "DeepFM",
+    "create_model",
+    "evaluation_mode",
+    "model_class",
+    "xDeepFM",
+]
 
 
 def model_class(name: str) -> type[BaseCTRModel]:

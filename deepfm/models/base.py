@@ -1,6 +1,8 @@
 """What every click model shares: one set of embeddings in, one logit out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,18 @@ from torch import Tensor, nn
 from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema
 from deepfm.models.layers import DNN, FeatureEmbedding
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each part then goes back to the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class BaseCTRModel(nn.Module, ABC):
@@ -42,12 +56,8 @@ class BaseCTRModel(nn.Module, ABC):
     @torch.no_grad()
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """Probabilities `(B, 1)`, in evaluation mode; the mode is left as it was."""
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluation_mode(self):
             return torch.sigmoid(self(batch))
-        finally:
-            self.train(was_training)
 
     def get_l2_reg_loss(self) -> Tensor:
         """λ·Σw² over the embedding tables, with λ = `feature.embedding_l2_reg`: a scalar with a gradient."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deepfm.data.dataset import InteractionDataset, TabularDataset
 from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import TrainingError
-from deepfm.models import BaseCTRModel
+from deepfm.models import BaseCTRModel, evaluation_mode
 from deepfm.training.metrics import RankingEvaluator, compute_auc, compute_logloss
 
 SCORING_ROWS = 8_192  # rows a forward pass: large enough to amortise calls, small enough to stay in cache
@@ -52,14 +52,12 @@ def score_rows(
     Raises:
         TrainingError: a score is NaN or infinite; the model and the batch are named.
     """
-    was_training = model.training
-    model.eval()
     parts = []
-    for start in range(0, len(dataset), SCORING_ROWS):
-        features, _ = dataset.batch(slice(start, start + SCORING_ROWS))
-        parts.append(model(features).squeeze(1))
-        on_progress(min(start + SCORING_ROWS, len(dataset)), len(dataset))
-    model.train(was_training)
+    with evaluation_mode(model):
+        for start in range(0, len(dataset), SCORING_ROWS):
+            features, _ = dataset.batch(slice(start, start + SCORING_ROWS))
+            parts.append(model(features).squeeze(1))
+            on_progress(min(start + SCORING_ROWS, len(dataset)), len(dataset))
     scores = torch.cat(parts).float().cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):

@@ -52,13 +52,21 @@ def compute_logloss(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def compute_hr_at_k(ranks: ArrayLike, k: int) -> float:
-    """The share of `(U,)` 1-based ranks that are at most k."""
-    return float((np.asarray(ranks) <= k).mean())
+    """The share of `(U,)` 1-based ranks that are at most k.
+
+    Raises:
+        DataError: no rank, or one below 1.
+    """
+    return float((_checked_ranks(ranks) <= k).mean())
 
 
 def compute_ndcg_at_k(ranks: ArrayLike, k: int) -> float:
-    """The mean of 1 / log2(rank + 1) over `(U,)` 1-based ranks, 0 beyond k (one relevant item a user)."""
-    return float(_gains(np.asarray(ranks), k).mean())
+    """The mean of 1 / log2(rank + 1) over `(U,)` 1-based ranks, 0 beyond k (one relevant item a user).
+
+    Raises:
+        DataError: no rank, or one below 1.
+    """
+    return float(_gains(_checked_ranks(ranks), k).mean())
 
 
 class RankingEvaluator:
@@ -119,6 +127,13 @@ class RankingEvaluator:
         return metrics | {f"ndcg@{k}": float((weights * _gains(ranks, k)).sum() / total) for k in self.ks}
 
 
+def _checked_ranks(ranks: ArrayLike) -> NDArray[Any]:
+    values = np.asarray(ranks)
+    if not values.size or values.min() < 1:
+        raise DataError(f"ranks are {'none' if not values.size else f'as low as {values.min()}'}; expected 1 or more")
+    return values
+
+
 def _gains(ranks: NDArray[Any], k: int) -> Floats:
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
 
@@ -131,6 +146,8 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], F
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or values.ndim != 1:
         raise DataError(f"labels have shape {truth.shape} and scores {values.shape}; expected (N,) for both")
+    if not len(values):
+        raise DataError("there are no rows to evaluate; expected at least one")
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise DataError(f"score {bad[0]} is {values[bad[0]]}; expected finite scores, so look at the model")

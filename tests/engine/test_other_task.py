@@ -32,7 +32,7 @@ class Knobs:
 
 
 class Ordering(Task):
-    """Learn which of two vectors is longer, from lists of pairs, with a margin loss: no clicks, no tensors as batches."""
+    """Learn which of two vectors is longer, from lists of pairs with a margin loss: no clicks."""
 
     metric, maximize = "mistakes", False
 

@@ -37,8 +37,9 @@ class FeatureEmbedding(nn.Module):
         self.tables = nn.ModuleDict()
         self.first_order_weights = nn.ModuleDict()
         self.projections = nn.ModuleDict()
+        self._keys = {name: _module_key(name) for name in schema.fields}
         for field in schema.fields.values():
-            key = _module_key(field.name)
+            key = self._keys[field.name]
             self.tables[key] = _table(field, field.embedding_dim)
             self.first_order_weights[key] = _table(field, 1)
             width = field.embedding_dim
@@ -75,7 +76,7 @@ class FeatureEmbedding(nn.Module):
         """
         first_order, projected, own = [], [], []
         for field in self.schema.fields.values():
-            key, column = _module_key(field.name), batch[field.name]
+            key, column = self._keys[field.name], batch[field.name]
             first_order.append(_embed(field, self.first_order_weights[key], column))  # (B, 1)
             vector = _embed(field, self.tables[key], column)  # (B, d)
             own.append(vector)
@@ -122,6 +123,6 @@ def _pool(vectors: Tensor, tokens: Tensor, combiner: str) -> Tensor:
 
 
 def _module_key(name: str) -> str:
-    """A field's name as torch accepts it for a submodule: without dots, and none of the container's own methods."""
-    key = name.replace(".", "__")
-    return f"{key}_" if hasattr(nn.ModuleDict, key) else key
+    """A field's name as torch accepts it for a submodule: without dots, none of the container's own, one a name."""
+    key = name.replace("%", "%25").replace(".", "%2E")
+    return f"{key}%" if hasattr(nn.ModuleDict(), key) else key
