@@ -35,20 +35,20 @@ def run_one(folder: Path, name: str, rule: str | None, seed: int) -> Path:
     from deepfm.config import load_config
     from deepfm.engine.run import RunFolder
     from deepfm.training.experiment import resume_experiment, train_experiment
-    from deepfm.utils import get_logger
+    from deepfm.utils.logging import configure_console
 
     torch.set_num_threads(1)
-    get_logger().setLevel("WARNING")
+    configure_console(quiet=True)
     run = RunFolder(folder)
     if run.finished:
         return folder
     if rule is None:
-        run_baseline(name, load_config(None, ["data.source=files"]), run.create(overwrite=True))
+        run_baseline(name, load_config(None, ["data.source=files"]), run, overwrite=True)
     elif run.checkpoint.exists():
         resume_experiment(run)
     else:
         overrides = [f"data.train_negatives={rule}", f"seed={seed}", "device=cpu", "data.source=files"]
-        train_experiment(load_config(f"configs/{name}.yaml", overrides), run.create(overwrite=True))
+        train_experiment(load_config(f"configs/{name}.yaml", overrides), run, overwrite=True)
     return folder
 
 

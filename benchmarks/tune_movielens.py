@@ -21,10 +21,11 @@ def run_trial(config_path: str, overrides: list[str], seed: int) -> dict:
     from deepfm.models import create_model
     from deepfm.training.experiment import open_data
     from deepfm.training.trainer import Trainer
-    from deepfm.utils import get_logger, seed_everything
+    from deepfm.utils import seed_everything
+    from deepfm.utils.logging import configure_console
 
     torch.set_num_threads(1)
-    get_logger().setLevel("WARNING")
+    configure_console(quiet=True)
     config = load_config(config_path, ["data.train_negatives=unseen", "device=cpu", *overrides, f"seed={seed}"])
     data = open_data(config)
     seed_everything(seed)

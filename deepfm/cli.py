@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from deepfm import __version__
 from deepfm.commands import COMMANDS
@@ -27,11 +27,18 @@ def resolve_device(name: str = "auto") -> "torch.device":
     return resolve(name)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, as all errors here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"deepfm: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
-    parser = argparse.ArgumentParser(prog="deepfm", description="Train, evaluate and compare click models.")
+    parser = _Parser(prog="deepfm", description="Train, evaluate and compare click models.")
     parser.add_argument("--version", action="version", version=f"deepfm {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
-        print(f"deepfm: {error or 'interrupted'}", file=sys.stderr)
+        print(f"deepfm: {str(error) or 'interrupted'}", file=sys.stderr)
         return EXIT_INTERRUPTED if interrupted else EXIT_BAD_INPUT
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         sys.stderr.close()

@@ -43,7 +43,7 @@ class FeatureConfig:
 
     fm_embed_dim: int = setting(16, at_least=1)
     embedding_dim: int | None = setting(None, at_least=1)
-    embedding_l2_reg: float = setting(1e-5, at_least=0)
+    embedding_l2_reg: float = setting(1e-5, at_least=0, also=("embedding_regularizer", "l2_reg_embedding", "l2_reg"))
     projection: str = setting("always", choices=("always", "if_needed", "none"))
 
 
@@ -59,17 +59,19 @@ class FMConfig:
 class DNNConfig:
     """The deep tower."""
 
-    hidden_units: tuple[int, ...] = setting((256, 128, 64), at_least=1)
+    hidden_units: tuple[int, ...] = setting((256, 128, 64), at_least=1, not_empty=True, also=("dnn_hidden_units",))
     activation: str = setting("relu", choices=("relu", "gelu", "silu", "leaky_relu", "tanh", "sigmoid"))
-    dropout: float = setting(0.1, at_least=0, below=1)
-    use_batch_norm: bool = True
+    dropout: float = setting(0.1, at_least=0, below=1, also=("net_dropout", "dnn_dropout"))
+    use_batch_norm: bool = setting(True, also=("batch_norm", "dnn_use_bn"))
 
 
 @dataclass(frozen=True)
 class CINConfig:
     """The compressed interaction network of xDeepFM."""
 
-    layer_sizes: tuple[int, ...] = setting((128, 128), at_least=1)
+    layer_sizes: tuple[int, ...] = setting(
+        (128, 128), at_least=1, not_empty=True, also=("cin_layer_size", "cin_hidden_units")
+    )
     split_half: bool = True
     activation: str = setting("relu", choices=("relu", "linear"))
 
@@ -94,9 +96,9 @@ class TrainingConfig:
     `feature.embedding_l2_reg`).
     """
 
-    num_epochs: int = setting(50, at_least=1)
+    num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
     batch_size: int = setting(4096, at_least=1)
-    lr: float = setting(1e-3, above=0)
+    lr: float = setting(1e-3, above=0, also=("learning_rate",))
     optimizer: str = setting("adam", choices=("adam", "adamw", "sgd"))
     weight_decay: float = setting(0.0, at_least=0)
     scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
@@ -104,10 +106,10 @@ class TrainingConfig:
     plateau_patience: int = setting(1, at_least=0)
     warmup_steps: int = setting(0, at_least=0)
     accumulation_steps: int = setting(1, at_least=1)
-    early_stopping_patience: int = setting(5, at_least=1)
-    metric: str = "ndcg@10"
+    early_stopping_patience: int = setting(5, at_least=1, also=("early_stop_patience", "patience"))
+    metric: str = setting("ndcg@10", also=("monitor",))
     gradient_clip_norm: float | None = setting(1.0, above=0)
-    ranking_ks: tuple[int, ...] = setting((5, 10, 20), at_least=1)
+    ranking_ks: tuple[int, ...] = setting((5, 10, 20), at_least=1, not_empty=True)
 
     def __post_init__(self) -> None:
         """Hold the monitored metric to what is measured."""
@@ -116,7 +118,7 @@ class TrainingConfig:
             raise ConfigError(
                 f"training.metric = {self.metric!r} is not a metric; expected auc, logloss, hr@K or ndcg@K"
             )
-        if match is not None and int(match[2]) not in self.ranking_ks:
+        if match is not None and self.ranking_ks and int(match[2]) not in self.ranking_ks:
             raise ConfigError(
                 f"training.metric = {self.metric!r} is not measured; expected a K of training.ranking_ks = "
                 f"{list(self.ranking_ks)}"

@@ -38,6 +38,10 @@ def bootstrap_mean(values: ArrayLike, *, level: float = 0.95, resamples: int = 1
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
         raise DataError(f"a bootstrap needs finite values (U,), at least one; got shape {sample.shape}")
+    if resamples < 1 or not 0 < level < 1:
+        raise DataError(
+            f"resamples = {resamples} and level = {level}; expected at least 1, and a share between 0 and 1"
+        )
     rng = random_stream("bootstrap", seed)
     means = np.concatenate(
         [

@@ -624,6 +624,21 @@ class TestResume:
             lambda state: {**state, "optimizer": {"state": {}, "param_groups": []}},
             lambda state: [state],
         ],
+        ids=[
+            "version only",
+            "empty",
+            "newer version",
+            "no fingerprint",
+            "no weights",
+            "weights no dict",
+            "no random state",
+            "random state no tensor",
+            "state incomplete",
+            "history none",
+            "schedule none",
+            "optimizer empty",
+            "a list",
+        ],
     )
     def test_a_checkpoint_of_another_making(self, refused, unfinished, change):
         file = unfinished / "last.ckpt"

@@ -612,14 +612,14 @@ class TestProgress:
         with contextlib.redirect_stderr(io.StringIO()):
             assert main(["train", "--override", *own]) == {"error": 2, "interrupt": 130}[ending]
         screen = stdout.getvalue()
-        left = [thread for thread in threading.enumerate() if thread not in before]
+        started = set(threading.enumerate()) - before
         redirected, sys.stdout = sys.stdout, stdout  # whatever stands there, the next test gets its own
-        for thread in left:
-            getattr(thread, "stop", lambda: None)()
+        for thread in started:
+            thread.join(timeout=3)
         assert HIDE_CURSOR in screen
         assert screen.rfind(SHOW_CURSOR) > screen.rfind(HIDE_CURSOR), "the cursor stays hidden"
         assert redirected is stdout, "stdout is still redirected to the bars"
-        assert left == [], "the bars' thread still runs"
+        assert not any(thread.is_alive() for thread in started), "the bars' thread still runs"
 
     def test_no_bars_where_nobody_looks(self, cli, finished, monkeypatch):
         monkeypatch.setitem(sys.modules, "rich.progress", None)  # importing it would fail

@@ -30,7 +30,7 @@ def _one_thread():
     """As in the processes below: a sum's order, and so its last bit, may depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    yield threads
     torch.set_num_threads(threads)
 
 
@@ -184,6 +184,12 @@ def test_the_same_configuration_gives_the_same_run(overrides, uninterrupted, tmp
 
 @pytest.mark.slow
 class TestRealData:
+    @pytest.fixture(autouse=True)
+    def _all_threads(self, _one_thread):
+        torch.set_num_threads(_one_thread)
+        yield
+        torch.set_num_threads(1)
+
     @pytest.mark.parametrize("model", ["deepfm", "xdeepfm", "attention_deepfm"])
     def test_two_epochs_learn(self, movielens_dir, tmp_path, model):
         run = tmp_path / model

@@ -14,13 +14,16 @@ from deepfm.training.experiment import finish_run, open_data, run_results
 BASELINES: dict[str, type[Baseline]] = {"popularity": Popularity, "itemknn": ItemKNN, "ease": EASE}
 
 
-def run_baseline(name: str, config: ExperimentConfig, run: RunFolder, **options: Any) -> dict[str, Any]:
+def run_baseline(
+    name: str, config: ExperimentConfig, run: RunFolder, *, overwrite: bool = False, **options: Any
+) -> dict[str, Any]:
     """Fit a baseline on the training likes and write its run: results and report, no weights.
 
     Args:
         name: popularity, itemknn or ease.
         config: its data section decides split and candidates.
-        run: a created folder.
+        run: the folder, which is written to only when the baseline is fitted.
+        overwrite: replace the run that the folder holds.
         options: the baseline's own, such as `l2`.
 
     Raises:
@@ -29,6 +32,7 @@ def run_baseline(name: str, config: ExperimentConfig, run: RunFolder, **options:
     if name not in BASELINES:
         raise ConfigError(f"baseline {name!r} is unknown; {nearest(name, list(BASELINES))}")
     baseline = BASELINES[name](**options)
+    run.refuse_existing(overwrite)
     data = open_data(config)
     started = time.perf_counter()
     likes = data.adapter.training_likes()
@@ -43,6 +47,7 @@ def run_baseline(name: str, config: ExperimentConfig, run: RunFolder, **options:
         for split, dataset in (("validation", data.validation), ("test", data.test))
     }
     seconds = time.perf_counter() - started
+    run.create(overwrite)
     run.write_config(settings_to_dict(config))
     data.save(run)
     results = run_results(

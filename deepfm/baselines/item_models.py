@@ -58,8 +58,10 @@ class ItemKNN(Baseline):
 
     def __init__(self, neighbours: int = 20, shrink: float = 10.0) -> None:
         super().__init__()
-        if neighbours < 1 or shrink < 0:
-            raise ConfigError(f"neighbours = {neighbours} and shrink = {shrink}; expected at least 1 and at least 0")
+        if neighbours < 1:
+            raise ConfigError(f"neighbours = {neighbours} is out of range; expected at least 1")
+        if not 0 <= shrink < np.inf:
+            raise ConfigError(f"shrink = {shrink} is out of range; expected at least 0")
         self.neighbours, self.shrink = neighbours, shrink
 
     def _item_weights(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,7 +83,7 @@ class EASE(Baseline):
 
     def __init__(self, l2: float = 200.0) -> None:
         super().__init__()
-        if not l2 > 0:
+        if not 0 < l2 < np.inf:
             raise ConfigError(f"l2 = {l2} is out of range; expected above 0")
         self.l2 = l2
 

@@ -48,19 +48,11 @@ def config_name(args: argparse.Namespace, config: "ExperimentConfig") -> str:
     return Path(args.config).stem if args.config else config.model_name
 
 
-def new_run(config: "ExperimentConfig", name: str, overwrite: bool) -> "RunFolder":
-    """The folder of a new run: `output_dir` as it is given, else a new one below `outputs/<name>`."""
+def new_run(config: "ExperimentConfig", name: str) -> "RunFolder":
+    """The folder for a new run, not yet made: `output_dir` as it is given, else a new one below `outputs/<name>`."""
     from deepfm.engine.run import RunFolder, new_run_path
 
-    run = RunFolder(config.output_dir or new_run_path(RUNS_DIR, name, config.seed))
-    return run.create(overwrite)
-
-
-def set_quiet(quiet: bool) -> None:
-    """Keep the package's log to warnings."""
-    from deepfm.utils.logging import get_logger
-
-    get_logger().setLevel("WARNING" if quiet else "INFO")
+    return RunFolder(config.output_dir or new_run_path(RUNS_DIR, name, config.seed))
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]], caption: str = "") -> "Table":

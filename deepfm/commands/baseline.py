@@ -8,7 +8,6 @@ from deepfm.commands.arguments import (
     load_experiment,
     new_run,
     print_results,
-    set_quiet,
 )
 
 HELP = "Fit a baseline on the same split and candidates as the models, as a run that compare shows beside them."
@@ -28,11 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, evaluate, write the run and print the table."""
-    set_quiet(args.quiet)
     from deepfm.baselines import run_baseline
+    from deepfm.utils.logging import configure_console
+
+    configure_console(quiet=args.quiet)
 
     options = {"ease": {"l2": args.l2}, "itemknn": {"neighbours": args.neighbours, "shrink": args.shrink}}
     config = load_experiment(args)
-    folder = new_run(config, args.name, args.overwrite)
-    print_results(folder, run_baseline(args.name, config, folder, **options.get(args.name, {})))
+    folder = new_run(config, args.name)
+    results = run_baseline(args.name, config, folder, overwrite=args.overwrite, **options.get(args.name, {}))
+    print_results(folder, results)
     return 0

@@ -30,6 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from deepfm.errors import ConfigError, RunError
     from deepfm.reporting import print_table
 
+    for root in args.runs:
+        if not Path(root).is_dir():
+            raise RunError(f"{root} is no folder; expected a run, or a folder of runs")
     folders = list({run.path.resolve(): run for root in args.runs for run in find_runs(root)}.values())
     if not folders:
         raise RunError(

@@ -11,7 +11,6 @@ from deepfm.commands.arguments import (
     config_name,
     load_experiment,
     metrics_table,
-    set_quiet,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    set_quiet(args.quiet or args.json)
+    from deepfm.utils.logging import configure_console
+
+    configure_console(quiet=args.quiet, to_stderr=args.json)
     from deepfm.engine.progress import evaluation_bar
     from deepfm.reporting import print_table
     from deepfm.training.experiment import evaluate_run

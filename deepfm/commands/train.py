@@ -1,6 +1,7 @@
 """`deepfm train`."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from deepfm.commands.arguments import (
@@ -11,7 +12,6 @@ from deepfm.commands.arguments import (
     load_experiment,
     new_run,
     print_results,
-    set_quiet,
 )
 
 if TYPE_CHECKING:
@@ -36,21 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or resume, and print the final table."""
-    set_quiet(args.quiet)
-    if args.resume is None:
-        from deepfm.training.experiment import check_experiment
+    from deepfm.utils.logging import configure_console
 
+    configure_console(quiet=args.quiet)
+    if args.resume is None:
         config = load_experiment(args)
-        check_experiment(config)
-        folder = new_run(config, config_name(args, config), args.overwrite)
+        folder = new_run(config, config_name(args, config))
     else:
         folder = _interrupted_run(args)
     try:
         results = _train(args, folder)
     except KeyboardInterrupt as error:
         if folder.checkpoint.exists() and not folder.finished:
+            path = shlex.quote(str(folder.path))
             raise KeyboardInterrupt(
-                f"interrupted; the finished epochs are kept, continue with: deepfm train --resume {folder.path}"
+                f"interrupted; the finished epochs are kept, continue with: deepfm train --resume {path}"
             ) from error
         raise KeyboardInterrupt("interrupted before training began; nothing to resume") from error
     print_results(folder, results)
@@ -63,7 +63,8 @@ def _train(args: argparse.Namespace, folder: "RunFolder") -> dict[str, Any]:
 
     if args.resume is None:
         config = load_experiment(args)
-        return train_experiment(config, folder, progress_observers(config.training.metric, args.quiet))
+        observers = progress_observers(config.training.metric, args.quiet)
+        return train_experiment(config, folder, observers, overwrite=args.overwrite)
     metric = run_config(folder).training.metric
     return resume_experiment(folder, progress_observers(metric, args.quiet))
 
@@ -72,6 +73,8 @@ def _interrupted_run(args: argparse.Namespace) -> "RunFolder":
     from deepfm.engine.run import RunFolder, latest_run
     from deepfm.errors import ConfigError
 
+    if args.overwrite:
+        raise ConfigError("--overwrite replaces a run and --resume continues it; expected one of them")
     if args.resume:
         if args.config or args.override:
             raise ConfigError(

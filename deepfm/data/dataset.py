@@ -171,7 +171,16 @@ class InteractionDataset(TabularDataset):
     def from_candidates(
         cls, tables: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], candidates: Candidates
     ) -> "InteractionDataset":
-        """The evaluation set of some candidates, one group a user."""
+        """The evaluation set of some candidates, one group a user.
+
+        Raises:
+            DataError: a user or an item that the tables do not have.
+        """
+        for what, table, positions in zip(("user", "item"), tables, (candidates.users, candidates.items), strict=True):
+            rows = len(next(iter(table.values())))
+            outside = positions[(positions < 0) | (positions >= rows)]
+            if len(outside):
+                raise DataError(f"the candidates name {what} number {outside[0]}; expected 0 to {rows - 1}")
         users = np.repeat(candidates.users, candidates.sizes)
         return cls(tables, users, candidates.items, candidates.labels, candidates.offsets)
 

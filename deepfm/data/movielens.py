@@ -66,7 +66,10 @@ class MovieLensAdapter:
             raise DataError(f"max_history is {max_history}; behaviour histories are not part of this release, use 0")
         self.config, self.seed = config, seed
         self.raw: RawMovieLens = load_movielens(data_dir, config.source)
-        self.info = DataInfo(self.raw.name, self.raw.hash, self.raw.source)
+        source = (
+            "sample" if self.raw.name.endswith("-sample") else self.raw.source
+        )  # also where it was written to files
+        self.info = DataInfo(self.raw.name, self.raw.hash, source)
         self.encoders: dict[str, Any] = {}
         self.candidates: dict[str, Candidates] = {}
         self._users = _positions(self.raw.users["user_id"], self.raw.user_ids)

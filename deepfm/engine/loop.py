@@ -265,9 +265,10 @@ class _LossMeter:
             for value, (_, rows) in zip(values, self._unread, strict=True):
                 self._batches += 1
                 if not math.isfinite(value):
+                    kept = f"after epoch {self.epoch - 1}" if self.epoch > 1 else "before training"
                     raise TrainingError(
-                        f"the loss is {value} in epoch {self.epoch}, batch {self._batches}; the state after epoch "
-                        f"{self.epoch - 1} is kept; lower training.lr or training.gradient_clip_norm, or check the data"
+                        f"the loss is {value} in epoch {self.epoch}, batch {self._batches}; the state {kept} is kept; "
+                        "lower training.lr, clip gradients (training.gradient_clip_norm), or check the data"
                     )
                 self._total += value * rows
             self._unread.clear()
@@ -304,15 +305,19 @@ def _load(
         raise CheckpointError(
             f"checkpoint {path} is of version {saved.get('version')!r}; expected {CHECKPOINT_VERSION}, so train again"
         )
-    for what, own in task.fingerprint().items():
-        if saved["fingerprint"].get(what) != own:
-            raise CheckpointError(f"checkpoint {path} was written with another {what}; resume with the one it had")
     try:
+        for what, own in task.fingerprint().items():
+            if saved["fingerprint"].get(what) != own:
+                raise CheckpointError(f"checkpoint {path} was written with another {what}; resume with the one it had")
         task.model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         restore_random_state(saved["random"], device)
-        return FitState(**saved["state"])
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        state = FitState(**saved["state"])
+        for name, default in vars(FitState()).items():
+            if not isinstance(getattr(state, name), type(default)):
+                raise TypeError(f"{name} is of type {type(getattr(state, name)).__name__}")
+        return state
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"checkpoint {path} does not fit this model: {reason}") from error

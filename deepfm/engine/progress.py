@@ -58,6 +58,7 @@ class ProgressBars(Observer):
 
     def epoch_finished(self, state: FitState, improved: bool) -> None:
         """Move the epoch bar, and begin the batch bar anew."""
+        self._loss = f"loss {state.history[-1]['loss']:.4f}  "
         if improved:
             self._best = f"best {self.metric} {state.history[-1][self.metric]:.4f} in epoch {state.best_epoch}"
         self._bars.update(self._epochs, completed=state.epoch, note=self._best)

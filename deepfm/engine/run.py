@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from deepfm.errors import CheckpointError, RunError
-from deepfm.utils.io import atomic_path, cannot_write, read_json, write_json, write_text
+from deepfm.utils.io import cannot_write, read_json, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 RESULTS_VERSION = 1
+RESULTS_KEYS = (
+    *("kind", "model", "data", "protocol", "validation", "test"),
+    *("best_epoch", "epochs", "seconds", "rows_per_second", "env"),
+)
 FILES = {
     "config": "config.yaml",
     "schema": "schema.json",
@@ -69,8 +73,19 @@ class RunFolder:
         """Whether the run has its final results."""
         return self.results.exists()
 
+    def refuse_existing(self, overwrite: bool = False) -> "RunFolder":
+        """Make sure that a new run would replace no other.
+
+        Raises:
+            RunError: the folder holds a run and `overwrite` is false.
+        """
+        if not overwrite and (self.finished or self.checkpoint.exists()):
+            what = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
+            raise RunError(f"{self.path} already holds {what}; choose another output_dir or pass --overwrite")
+        return self
+
     def create(self, overwrite: bool = False) -> "RunFolder":
-        """Make the folder ready for a new run.
+        """Make the folder ready for a new run; call it when nothing else can go wrong any more.
 
         Args:
             overwrite: remove an earlier run's files; files that are not a run's stay.
@@ -78,13 +93,10 @@ class RunFolder:
         Raises:
             RunError: the folder holds a run and `overwrite` is false, or it cannot be written.
         """
-        standing = [self.path / file for file in FILES.values() if (self.path / file).exists()]
-        if standing and not overwrite:
-            what = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
-            raise RunError(f"{self.path} already holds {what}; choose another output_dir or pass --overwrite")
+        self.refuse_existing(overwrite)
         try:
-            for file in standing:
-                file.unlink()
+            for file in FILES.values():
+                (self.path / file).unlink(missing_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -134,15 +146,17 @@ class RunFolder:
         results = read_json(self.results, "results file")
         if not isinstance(results, dict) or results.get("version") != RESULTS_VERSION:
             raise RunError(f"{self.results} is not of version {RESULTS_VERSION}; train again to write it")
+        missing = [key for key in RESULTS_KEYS if key not in results]
+        if missing:
+            raise RunError(f"{self.results} has no {missing[0]!r}; train again to write it")
         return results
 
     def save_weights(self, weights: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
         """Write the best weights with what they must agree on, as safetensors."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        with atomic_path(self.weights) as beside:
-            save_file(tensors, str(beside), metadata=dict(metadata))
+        write_bytes(self.weights, save(tensors, dict(metadata)))
 
     def load_weights(self, expected: Mapping[str, str]) -> "dict[str, Tensor]":
         """Read the best weights onto the CPU.
@@ -163,7 +177,7 @@ class RunFolder:
                 for what, own in expected.items():
                     if metadata.get(what) != own:
                         raise CheckpointError(
-                            f"{self.weights} was trained with another {what}; use the run's own configuration and data"
+                            f"{self.weights} was trained with another {what}; give the run's own (data.data_dir=)"
                         )
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, ValueError) as error:

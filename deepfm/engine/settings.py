@@ -29,12 +29,23 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    not_empty: bool | None = None,
+    also: Sequence[str] = (),
 ) -> Any:
     """A dataclass field with a default and the limits that `load_settings` holds it to.
 
-    For a tuple the numeric limits hold for each element. `None`, where the type allows it, is always in range.
+    For a tuple the numeric limits hold for each element. `None`, where the type allows it, is always in range. `also`
+    lists other libraries' names of the setting, which the error of an unknown key leads from to the right one.
     """
-    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    limits = {
+        "not_empty": not_empty,
+        "also": tuple(also) or None,
+        "choices": choices,
+        "at_least": at_least,
+        "above": above,
+        "at_most": at_most,
+        "below": below,
+    }
     metadata = {name: limit for name, limit in limits.items() if limit is not None}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -71,15 +82,15 @@ def load_settings(
 
 def build_settings(settings_class: type[S], tree: Mapping[str, Any]) -> S:
     """Build `settings_class` from a nested mapping, checked as `load_settings` does."""
-    known = dict(_leaf_names(settings_class))
-    _refuse_unknown(settings_class, tree, "", list(known))
+    _refuse_unknown(settings_class, tree, "", _leaf_names(settings_class))
     config = dacite.Config(strict=True, type_hooks={float: _to_float})
     try:
         settings = dacite.from_dict(settings_class, _tupled(tree), config)
     except dacite.WrongTypeError as error:
         name = error.field_path
         raise ConfigError(
-            f"{name} = {error.value!r} is of type {type(error.value).__name__}; expected {_type_name(error.field_type)}"
+            f"{name} = {_listed(error.value)!r} is of type {type(_listed(error.value)).__name__}; "
+            f"expected {_type_name(error.field_type)}"
         ) from error
     except dacite.DaciteError as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from error
@@ -98,9 +109,11 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_settings(value, name + ".")
         elif value is not None:
+            if value == () and field.metadata.get("not_empty"):
+                raise ConfigError(f"{name} = [] is empty; expected at least one value")
             for element in value if isinstance(value, tuple) else (value,):
                 if isinstance(element, bool) and field.type is not bool:  # to Python, true is also the number 1
-                    raise ConfigError(f"{name} = {value!r} is of type bool; expected {_type_name(field.type)}")
+                    raise ConfigError(f"{name} = {_listed(value)!r} holds a bool; expected {_type_name(field.type)}")
                 _check_limits(name, element, field.metadata)
                 if isinstance(element, float) and not math.isfinite(element):
                     raise ConfigError(f"{name} = {value!r} is not finite; expected a number")
@@ -117,7 +130,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Split `"a.b=value"` into its dotted key and its value, read as YAML."""
     key, equals, raw = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"override {text!r} has no '='; expected section.key=value, such as training.lr=0.01")
+        what = "no key" if equals else "no '='"
+        raise ConfigError(f"override {text!r} has {what}; expected section.key=value, such as training.lr=0.01")
     try:
         return key.strip(), yaml.safe_load(raw)
     except yaml.YAMLError as error:
@@ -200,37 +214,41 @@ def _to_float(value: Any) -> Any:
     return value
 
 
-def _leaf_names(settings_class: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _leaf_names(settings_class: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """Each setting's dotted name, with the other names that people know it by."""
     hints = typing.get_type_hints(settings_class)
-    names: list[tuple[str, Any]] = []
+    names: dict[str, tuple[str, ...]] = {}
     for field in dataclasses.fields(settings_class):
         kind = hints[field.name]
         if dataclasses.is_dataclass(kind):
-            names += _leaf_names(kind, f"{prefix}{field.name}.")
+            names |= _leaf_names(kind, f"{prefix}{field.name}.")
         else:
-            names.append((prefix + field.name, kind))
+            names[prefix + field.name] = field.metadata.get("also", ())
     return names
 
 
-def _refuse_unknown(settings_class: Any, tree: Mapping[str, Any], prefix: str, known: list[str]) -> None:
+def _refuse_unknown(
+    settings_class: Any, tree: Mapping[str, Any], prefix: str, known: Mapping[str, tuple[str, ...]]
+) -> None:
     hints = typing.get_type_hints(settings_class)
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            raise ConfigError(f"{name} = {value!r} is not a setting; {_nearest_setting(name, known)}")
+            raise ConfigError(f"{name} = {_listed(value)!r} is not a setting; {_nearest_setting(name, known)}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{name} = {value!r} is a section; expected keys below it")
             _refuse_unknown(hints[key], value, name + ".", known)
 
 
-def _nearest_setting(name: str, known: list[str]) -> str:
-    """The closest dotted name; a key written without its section is found by its last part."""
-    same_leaf = [other for other in known if other.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+def _nearest_setting(name: str, known: Mapping[str, tuple[str, ...]]) -> str:
+    """The closest dotted name; a key written without its section, or by another library's name, is found by that."""
+    leaf = name.rsplit(".", 1)[-1]
+    same_leaf = [other for other, also in known.items() if leaf in (other.rsplit(".", 1)[-1], *also)]
     section = [other for other in known if other.rsplit(".", 1)[0] == name.rsplit(".", 1)[0]]
     close = (
-        difflib.get_close_matches(name, section, n=1, cutoff=0.5)
-        or same_leaf
+        same_leaf
+        or difflib.get_close_matches(name, section, n=1, cutoff=0.5)
         or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     )
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
@@ -255,6 +273,8 @@ def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         "below": (lambda limit: value < limit, lambda limit: f"below {limit}"),
     }
     for kind, limit in limits.items():
+        if kind not in tests:
+            continue
         holds, describe = tests[kind]
         if not holds(limit):
             hint = ""

@@ -15,14 +15,14 @@ from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.engine.task import Progress, no_progress
-from deepfm.errors import DataError, RunError
+from deepfm.errors import CheckpointError, RunError
 from deepfm.models import create_model, model_class
 from deepfm.reporting import write_html
 from deepfm.training.evaluation import Evaluation
 from deepfm.training.report import build_run_report
-from deepfm.training.trainer import Trainer, weights_metadata
+from deepfm.training.trainer import Trainer
 from deepfm.utils.io import save_arrays
-from deepfm.utils.logging import close_log_file, get_logger
+from deepfm.utils.logging import get_logger, run_log
 from deepfm.utils.seeding import seed_everything
 
 log = get_logger(__name__)
@@ -72,8 +72,15 @@ def check_experiment(config: ExperimentConfig) -> None:
     resolve_device(config.device)
 
 
-def train_experiment(config: ExperimentConfig, run: RunFolder, observers: Sequence[Observer] = ()) -> dict[str, Any]:
-    """Train from the start into a created run folder, to final validation and test metrics.
+def train_experiment(
+    config: ExperimentConfig, run: RunFolder, observers: Sequence[Observer] = (), *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Train from the start into a new run folder, to final validation and test metrics.
+
+    Args:
+        run: the folder, which is written to only when the data are read and the model is built.
+        observers: watch the fit.
+        overwrite: replace the run that the folder holds.
 
     Returns:
         the content of the run's `results.json`.
@@ -82,12 +89,16 @@ def train_experiment(config: ExperimentConfig, run: RunFolder, observers: Sequen
         DeepFMError: anything that is wrong with the settings, the data or the device, before work starts.
     """
     check_experiment(config)
-    data = _logged(run, lambda: open_data(config))
-    run.write_config(settings_to_dict(config))
-    data.save(run)
-    seed_everything(config.seed)
-    trainer = _trainer(config, data, run, observers)
-    return _logged(run, lambda: _finish(trainer, data, run, resume=False))
+    run.refuse_existing(overwrite)
+    with run_log() as log_to:
+        data = open_data(config)
+        seed_everything(config.seed)
+        trainer = _trainer(config, data, run, observers)
+        run.create(overwrite)
+        log_to(run.log)
+        run.write_config(settings_to_dict(config))
+        data.save(run)
+        return _finish(trainer, data, run, resume=False)
 
 
 def resume_experiment(run: RunFolder, observers: Sequence[Observer] = ()) -> dict[str, Any]:
@@ -95,13 +106,14 @@ def resume_experiment(run: RunFolder, observers: Sequence[Observer] = ()) -> dic
 
     Raises:
         RunError: the folder holds no run.
-        CheckpointError: the checkpoint is damaged or does not fit.
+        CheckpointError: the checkpoint is damaged, or of other data or another model.
     """
     config = run_config(run.require("config", "checkpoint", "encoders", "candidates"))
-    data = _logged(run, lambda: open_data(config, run))
-    seed_everything(config.seed)
-    trainer = _trainer(config, data, run, observers)
-    return _logged(run, lambda: _finish(trainer, data, run, resume=True))
+    with run_log() as log_to:
+        log_to(run.log)
+        data = open_data(config, run)
+        seed_everything(config.seed)
+        return _finish(_trainer(config, data, run, observers), data, run, resume=True)
 
 
 def run_config(run: RunFolder, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -120,22 +132,20 @@ def evaluate_run(
 
     Raises:
         RunError: files are missing.
-        CheckpointError: the weights are damaged, or of another schema or model.
-        DataError: the data are not those of the run.
+        CheckpointError: the weights are damaged, or of another schema, model or data set.
     """
     if run.finished and run.read_results()["kind"] == "baseline":
         raise RunError(f"{run.path} is a baseline's run, which has no weights; its metrics are in {run.results.name}")
     run.require("config", "weights", "encoders", "candidates")
     config = run_config(run, overrides)
     data = open_data(config, run)
-    if run.finished and (seen := run.read_results()["data"]["hash"]) != data.adapter.info.hash:
-        raise DataError(
-            f"{run.path} was trained on data {seen[:12]}, and {config.data.data_dir} holds "
-            f"{data.adapter.info.hash[:12]}; give the run's own data with data.data_dir="
-        )
-    weights = run.load_weights(weights_metadata(data.schema, config))
     trainer = _trainer(config, data)
-    trainer.model.load_state_dict(weights)
+    weights = run.load_weights(trainer.identity)
+    try:
+        trainer.model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{run.weights} does not fit the run's configuration: {reason}") from error
     for split, dataset in (("validation", data.validation), ("test", data.test)):
         trainer.evaluate(dataset, split, on_progress)
     return trainer.evaluations
@@ -180,7 +190,18 @@ def _trainer(
     observers: Sequence[Observer] = (),
 ) -> Trainer:
     model = create_model(config.model_name, data.schema, config)
-    return Trainer(model, data.schema, config, data.train, data.validation, data.test, run=run, observers=observers)
+    identity = {"schema": data.schema.fingerprint(), "model": config.model_name, "data set": data.adapter.info.hash}
+    return Trainer(
+        model,
+        data.schema,
+        config,
+        data.train,
+        data.validation,
+        data.test,
+        run=run,
+        observers=observers,
+        identity=identity,
+    )
 
 
 def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool) -> dict[str, Any]:
@@ -207,12 +228,3 @@ def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool
         rows_per_second=round(state.rows_per_second, 1),
     )
     return finish_run(run, results, trainer.evaluations)
-
-
-def _logged(run: RunFolder, work: Any) -> Any:
-    """Do some work while the package's log also goes to the run's file."""
-    logger = get_logger(file=run.log)
-    try:
-        return work()
-    finally:
-        close_log_file(logger, run.log)

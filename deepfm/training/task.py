@@ -1,10 +1,10 @@
 """Click prediction as a task of the engine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import Features, TabularDataset, TrainingInteractions
@@ -24,15 +24,35 @@ class CTRTask(Task):
         model: gives logits `(B, 1)`.
         config: batch size, monitored metric, penalties, seed.
         train_ds, val_ds: on the model's device.
+        identity: what a checkpoint must agree on to be continued.
+
+    Raises:
+        ConfigError: the monitored metric cannot be measured, or batch normalisation meets batches of one row.
     """
 
     def __init__(
-        self, model: BaseCTRModel, config: ExperimentConfig, train_ds: TabularDataset, val_ds: TabularDataset
+        self,
+        model: BaseCTRModel,
+        config: ExperimentConfig,
+        train_ds: TabularDataset,
+        val_ds: TabularDataset,
+        identity: Mapping[str, str],
     ) -> None:
         self.model: BaseCTRModel = model
-        self.config, self.train_ds, self.val_ds = config, train_ds, val_ds
+        self.config, self.train_ds, self.val_ds, self.identity = config, train_ds, val_ds, identity
         self.metric = config.training.metric
         self.maximize = self.metric != "logloss"
+        if "@" in self.metric and getattr(val_ds, "group_offsets", None) is None:
+            raise ConfigError(
+                f"training.metric = {self.metric!r} needs candidates in groups, which the validation set has not; use "
+                "auc or logloss"
+            )
+        normalised = any(isinstance(part, nn.BatchNorm1d) for part in model.modules())
+        if normalised and min(config.training.batch_size, len(train_ds)) < 2:
+            raise ConfigError(
+                f"batch normalisation needs two rows a batch; training.batch_size = {config.training.batch_size} and "
+                f"{len(train_ds)} training rows give one, so set dnn.use_batch_norm=false or a larger batch"
+            )
 
     def num_batches(self) -> int:
         """Batches an epoch; a single last row joins the batch before it, as batch normalisation needs two."""
@@ -60,11 +80,6 @@ class CTRTask(Task):
         """AUC, log loss and, over groups of candidates, HR@K and NDCG@K of the validation set."""
         scores = score_rows(self.model, self.val_ds, on_progress)
         metrics = evaluate_scores(scores, self.val_ds, self.config.training.ranking_ks).metrics
-        if self.metric not in metrics:
-            raise ConfigError(
-                f"training.metric = {self.metric!r} needs candidates in groups, which the validation set has not; use "
-                "auc or logloss"
-            )
         return {name: value for name, value in metrics.items() if value is not None}
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -78,9 +93,5 @@ class CTRTask(Task):
         ]
 
     def fingerprint(self) -> dict[str, str]:
-        """A checkpoint fits the schema, the model and the number of training rows it was written with."""
-        return {
-            "schema": self.model.schema.fingerprint(),
-            "model": self.config.model_name,
-            "training set": f"{len(self.train_ds)} rows",
-        }
+        """A checkpoint fits the identity and the number of training rows that it was written with."""
+        return {**self.identity, "training set": f"{len(self.train_ds)} rows"}

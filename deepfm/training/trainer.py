@@ -1,6 +1,6 @@
 """Train and evaluate one click model on data sets that are already built."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -30,6 +30,7 @@ class Trainer:
         device: where to train; None for `config.device`.
         run: a folder for checkpoints, weights and the epochs' metrics; None for no files.
         observers: watch the fit.
+        identity: what checkpoints and weights must agree on to be loaded, such as `{"schema": hash}`.
 
     Raises:
         SchemaError: the data do not fit the schema.
@@ -53,6 +54,7 @@ class Trainer:
         device: torch.device | None = None,
         run: RunFolder | None = None,
         observers: Sequence[Observer] = (),
+        identity: Mapping[str, str] | None = None,
     ) -> None:
         self.device = device or resolve_device(config.device)
         self.model, self.schema, self.config, self.run = model.to(self.device), schema, config, run
@@ -61,7 +63,8 @@ class Trainer:
             dataset.check(schema)
             dataset.to(self.device)
         self.evaluations: dict[str, Evaluation] = {}
-        self._task = CTRTask(model, config, train_ds, val_ds)
+        self.identity = dict(identity or {"schema": schema.fingerprint(), "model": config.model_name})
+        self._task = CTRTask(model, config, train_ds, val_ds, self.identity)
         self._observers = [*observers, _EpochLog(self)]
 
     def __repr__(self) -> str:
@@ -104,13 +107,8 @@ class Trainer:
     def keep_best(self, state: FitState) -> None:
         """Write the best weights and the history to the run folder, where there is one."""
         if self.run is not None and state.best_weights:
-            self.run.save_weights(state.best_weights, weights_metadata(self.schema, self.config))
+            self.run.save_weights(state.best_weights, self.identity)
             self.run.write_history(state.history)
-
-
-def weights_metadata(schema: DatasetSchema, config: ExperimentConfig) -> dict[str, str]:
-    """What weights must agree on with whoever loads them."""
-    return {"schema": schema.fingerprint(), "model": config.model_name}
 
 
 class _EpochLog(Observer):

@@ -41,7 +41,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def cannot_write(path: str | Path, error: OSError) -> RunError:
     """The one sentence for a file or folder that the system refuses to write."""
     reason = error.strerror or str(error)
-    return RunError(f"cannot write {path}: {reason}; free space there or choose another folder with output_dir=")
+    return RunError(f"cannot write {path}: {reason}; free space there or choose another folder")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
