@@ -1,5 +1,6 @@
 """What all tests share: where the real data is, and small data sets made on the spot."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -57,3 +58,10 @@ def small_config() -> DataConfig:
 @pytest.fixture
 def small_adapter(small_dir, small_config) -> MovieLensAdapter:
     return MovieLensAdapter(small_dir, small_config)
+
+
+def close_log_file(logger: logging.Logger) -> None:
+    """Take the files away that a test gave a logger."""
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()

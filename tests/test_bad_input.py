@@ -26,7 +26,7 @@ from deepfm.reporting import Document
 from deepfm.training import experiment
 from deepfm.training.task import CTRTask
 from deepfm.utils import get_logger, load_checkpoint, save_checkpoint
-from deepfm.utils.logging import close_log_file
+from tests.conftest import close_log_file
 
 TINY = [
     "device=cpu",
@@ -387,7 +387,7 @@ class TestFullDisk:
             try:
                 logger.warning("a line")
             finally:
-                close_log_file(logger, "/dev/full")
+                close_log_file(logger)
         assert "Traceback" not in capsys.readouterr().err
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")

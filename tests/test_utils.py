@@ -24,7 +24,7 @@ from deepfm.utils.io import (
     write_json,
     write_text,
 )
-from deepfm.utils.logging import close_log_file
+from tests.conftest import close_log_file
 
 DISK_FULL = OSError(28, "No space left on device")
 
@@ -298,7 +298,7 @@ class TestLogger:
             logger.info("größer")
             get_logger("deepfm.tests.below").info("below")
         finally:
-            close_log_file(logger, path)
+            close_log_file(logger)
         logger.info("after")
         lines = path.read_text(encoding="utf-8").splitlines()
         assert [line.split(" INFO ")[1] for line in lines] == ["größer", "below"]
@@ -309,7 +309,7 @@ class TestLogger:
         for text in ("one", "two"):
             logger = get_logger("deepfm.tests", path)
             logger.info(text)
-            close_log_file(logger, path)
+            close_log_file(logger)
         assert [line.split()[-1] for line in path.read_text().splitlines()] == ["one", "two"]
 
     def test_other_loggers_are_left_alone(self):

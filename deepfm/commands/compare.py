@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from deepfm.reporting import print_table
 
     for root in args.runs:
-        if not Path(root).is_dir():
+        if root != RUNS_DIR and not Path(root).is_dir():
             raise RunError(f"{root} is no folder; expected a run, or a folder of runs")
     folders = list({run.path.resolve(): run for root in args.runs for run in find_runs(root)}.values())
     if not folders:

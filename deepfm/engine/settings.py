@@ -113,7 +113,7 @@ def check_settings(settings: Any, prefix: str = "") -> None:
                 raise ConfigError(f"{name} = [] is empty; expected at least one value")
             for element in value if isinstance(value, tuple) else (value,):
                 if isinstance(element, bool) and field.type is not bool:  # to Python, true is also the number 1
-                    raise ConfigError(f"{name} = {_listed(value)!r} holds a bool; expected {_type_name(field.type)}")
+                    raise ConfigError(f"{name} = {element!r} is of type bool; expected {_type_name(field.type)}")
                 _check_limits(name, element, field.metadata)
                 if isinstance(element, float) and not math.isfinite(element):
                     raise ConfigError(f"{name} = {value!r} is not finite; expected a number")

@@ -36,10 +36,11 @@ class CTRTask(Task):
         config: ExperimentConfig,
         train_ds: TabularDataset,
         val_ds: TabularDataset,
-        identity: Mapping[str, str],
+        identity: Mapping[str, str] | None = None,
     ) -> None:
         self.model: BaseCTRModel = model
-        self.config, self.train_ds, self.val_ds, self.identity = config, train_ds, val_ds, identity
+        self.config, self.train_ds, self.val_ds = config, train_ds, val_ds
+        self.identity = dict(identity or {})
         self.metric = config.training.metric
         self.maximize = self.metric != "logloss"
         if "@" in self.metric and getattr(val_ds, "group_offsets", None) is None:
