@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from deepfm.utils.logging import configure_console
 
-    configure_console(quiet=args.quiet, to_stderr=args.json)
+    configure_console(quiet=args.quiet or args.json, to_stderr=args.json)
     from deepfm.engine.progress import evaluation_bar
     from deepfm.reporting import print_table
     from deepfm.training.experiment import evaluate_run

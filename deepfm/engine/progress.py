@@ -61,7 +61,7 @@ class ProgressBars(Observer):
         self._loss = f"loss {state.history[-1]['loss']:.4f}  "
         if improved:
             self._best = f"best {self.metric} {state.history[-1][self.metric]:.4f} in epoch {state.best_epoch}"
-        self._bars.update(self._epochs, completed=state.epoch, note=self._best)
+        self._bars.update(self._epochs, completed=state.epoch, note=self._loss + self._best)
         self._bars.reset(self._batches, total=self._num_batches, description="training")
         self._restart()
 
