@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from deepfm.data.movielens_files import GENRES, SAMPLE_TITLE
+from deepfm.data.movielens_files import SAMPLE_TITLE
+from deepfm.data.movielens_table import GENRES
 from deepfm.errors import DataError
 from deepfm.utils import random_stream
 from deepfm.utils.io import write_bytes

@@ -4,22 +4,19 @@ import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from deepfm.engine.device import random_state, restore_random_state
+from deepfm.engine.checkpoint import FitState, load_fit, save_fit
 from deepfm.engine.optim import build_optimizer
 from deepfm.engine.schedule import Schedule
 from deepfm.engine.task import Task
 from deepfm.errors import CheckpointError, TrainingError
-from deepfm.utils.io import load_checkpoint, save_checkpoint
 
 LOSS_CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
-CHECKPOINT_VERSION = 1
 
 
 class LoopSettings(Protocol):
@@ -62,41 +59,11 @@ class Observer:
     def evaluating(self, done: int, total: int) -> None:
         """The epoch's batches are done, and `done` of `total` parts of its validation."""
 
-    def epoch_finished(self, state: "FitState", improved: bool) -> None:
+    def epoch_finished(self, state: FitState, improved: bool) -> None:
         """An epoch and its validation are done; `state.history[-1]` is its record."""
 
     def fit_ended(self) -> None:
         """No further epoch follows, be it by an error."""
-
-
-@dataclass
-class FitState:
-    """How far a fit has come, and the best it has seen.
-
-    Attributes:
-        epoch: epochs finished.
-        history: a record an epoch: epoch, loss, lr, seconds, rows_per_second, and the validation metrics.
-        best_epoch: the epoch whose weights are best; 0 before the first.
-        best_weights: the model's state dict of that epoch.
-        seconds: wall time in training and validation, over all sessions of the run.
-    """
-
-    epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def epochs_since_best(self) -> int:
-        """How many epochs in a row brought no improvement."""
-        return self.epoch - self.best_epoch
-
-    @property
-    def rows_per_second(self) -> float:
-        """Training rows per second, the median over epochs, validation apart."""
-        rates = sorted(record["rows_per_second"] for record in self.history)
-        return float(rates[len(rates) // 2]) if rates else 0.0
 
 
 def fit(
@@ -136,16 +103,16 @@ def fit(
     if resume:
         if checkpoint is None:
             raise CheckpointError("resuming needs a checkpoint; give the run's folder")
-        state = _load(checkpoint, task, optimizer, schedule, device)
+        state = load_fit(checkpoint, task, optimizer, schedule, device)
     elif checkpoint is not None:
-        _save(checkpoint, task, optimizer, schedule, device, state)
+        save_fit(checkpoint, task, optimizer, schedule, device, state)
     for observer in observers:
         observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
     try:
         while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
             improved = _run_epoch(task, settings, optimizer, schedule, state, observers)
             if checkpoint is not None:
-                _save(checkpoint, task, optimizer, schedule, device, state)
+                save_fit(checkpoint, task, optimizer, schedule, device, state)
             for observer in observers:
                 observer.epoch_finished(state, improved)
     finally:
@@ -273,51 +240,3 @@ class _LossMeter:
                 self._total += value * rows
             self._unread.clear()
         return self._total / max(1, self.rows)
-
-
-def _save(
-    path: Path,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    device: torch.device,
-    state: FitState,
-) -> None:
-    save_checkpoint(
-        {
-            "version": CHECKPOINT_VERSION,
-            "fingerprint": task.fingerprint(),
-            "model": task.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "random": random_state(device),
-            "state": dict(vars(state)),
-        },
-        path,
-    )
-
-
-def _load(
-    path: Path, task: Task, optimizer: torch.optim.Optimizer, schedule: Schedule, device: torch.device
-) -> FitState:
-    saved = load_checkpoint(path, device)
-    if saved.get("version") != CHECKPOINT_VERSION:
-        raise CheckpointError(
-            f"checkpoint {path} is of version {saved.get('version')!r}; expected {CHECKPOINT_VERSION}, so train again"
-        )
-    try:
-        for what, own in task.fingerprint().items():
-            if saved["fingerprint"].get(what) != own:
-                raise CheckpointError(f"checkpoint {path} was written with another {what}; resume with the one it had")
-        task.model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        restore_random_state(saved["random"], device)
-        state = FitState(**saved["state"])
-        for name, default in vars(FitState()).items():
-            if not isinstance(getattr(state, name), type(default)):
-                raise TypeError(f"{name} is of type {type(getattr(state, name)).__name__}")
-        return state
-    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"checkpoint {path} does not fit this model: {reason}") from error

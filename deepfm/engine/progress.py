@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from deepfm.engine.loop import FitState, Observer
+from deepfm.engine.checkpoint import FitState
+from deepfm.engine.loop import Observer
 from deepfm.engine.task import Progress, no_progress
 
 

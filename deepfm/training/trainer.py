@@ -7,8 +7,9 @@ import torch
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema
+from deepfm.engine.checkpoint import FitState
 from deepfm.engine.device import resolve_device
-from deepfm.engine.loop import FitState, Observer, fit
+from deepfm.engine.loop import Observer, fit
 from deepfm.engine.run import RunFolder
 from deepfm.engine.task import Progress, no_progress
 from deepfm.models import BaseCTRModel
