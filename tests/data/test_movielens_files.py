@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from deepfm.data import movielens_files
 from deepfm.data.movielens_download import LARGEST_MEMBER, download_movielens
-from deepfm.data.movielens_files import FILES, GENRES, RawMovieLens, check_files, hash_files, load_movielens
+from deepfm.data.movielens_files import FILES, RawMovieLens, check_files, hash_files, load_movielens
+from deepfm.data.movielens_table import GENRES
 from deepfm.data.sample import generate_sample
 from deepfm.errors import ConfigError, DataError
 
