@@ -1,8 +1,8 @@
 """Compare settings on the validation split of MovieLens-100K; the test split is never scored.
 
-    python benchmarks/tune_movielens.py --config configs/deepfm_movielens.yaml --trials trials.yaml
+    python benchmarks/tune_movielens.py --config configs/deepfm_movielens.yaml --trials benchmarks/trials.yaml
 
-`trials.yaml` is a list of lists of overrides, such as `- [feature.embedding_l2_reg=1e-4, dnn.dropout=0.3]`. A line per
+The trials are a list of lists of overrides, such as `- [feature.embedding_l2_reg=1e-4, dnn.dropout=0.3]`. A line per
 trial and seed goes to `--out` as JSON, and the table of means is printed at the end. Finished trials are not run again.
 """
 
