@@ -48,8 +48,9 @@ def run_trial(config_path: str, overrides: list[str], seed: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--trials", required=True, help="YAML: a list of lists of overrides")
+    parser.add_argument("--config", default="configs/deepfm_movielens.yaml")
+    parser.add_argument("--trials", default="benchmarks/trials.yaml", help="YAML: a list of lists of overrides")
+    parser.add_argument("--table", action="store_true", help="train nothing, print what is there")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", default="outputs/tuning/movielens.jsonl")
@@ -62,7 +63,7 @@ def main() -> None:
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     known = {(row["config"], tuple(row["overrides"]), row["seed"]) for row in done}
     wanted = [(args.config, trial, seed) for seed in args.seeds for trial in trials]
-    left = [job for job in wanted if (job[0], tuple(job[1]), job[2]) not in known]
+    left = [job for job in wanted if (job[0], tuple(job[1]), job[2]) not in known and not args.table]
     with ProcessPoolExecutor(args.workers) as pool, out.open("a") as file:
         for future in as_completed([pool.submit(run_trial, *job) for job in left]):
             row = future.result()
