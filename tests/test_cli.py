@@ -499,7 +499,7 @@ class TestData:
 
 def loaded_after(code):
     """Which heavy modules a fresh interpreter has after some code."""
-    heavy = ["torch", "numpy", "scipy", "polars", "matplotlib", "rich", "dacite", "jinja2", "safetensors"]
+    heavy = ["torch", "numpy", "scipy", "matplotlib", "rich", "dacite", "jinja2", "safetensors"]
     script = f"{code}\nimport sys\nprint('LOADED', *[name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return answer.stdout.rpartition("LOADED")[2].split(), answer.stdout

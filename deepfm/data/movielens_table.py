@@ -1,15 +1,12 @@
 """One raw file of MovieLens-100K as columns, every value checked."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from deepfm.data.movielens_download import REPAIR, decode_file
 from deepfm.errors import DataError
-
-if TYPE_CHECKING:
-    import polars
 
 GENRES = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary"),
@@ -17,6 +14,7 @@ GENRES = (
     *("War", "Western"),
 )
 _LARGEST = 2**63 - 1
+_MOST_DIGITS = 18  # of a number that int64 surely holds
 _COLUMNS = {
     "u.data": ("user id", "movie id", "rating", "timestamp"),
     "u.user": ("user id", "age", "gender", "occupation", "zip code"),
@@ -29,46 +27,41 @@ class RawTable:
     """One file as columns of strings; every check that fails names the file, the line and the value."""
 
     def __init__(self, where: str, name: str, content: bytes) -> None:
-        import polars
-
         self.path = str(Path(where) / name)
         self.names = _COLUMNS[name]
         self.separator = _SEPARATORS[name]
         text = decode_file(self.path, content, ascii_only=name == "u.data")
         # Only "\n" ends a line: latin-1 text may hold other characters that str.splitlines would split at.
-        lines = polars.Series("line", text.rstrip("\n").split("\n"))
-        self._check_column_counts(lines)
-        parts = lines.str.split_exact(self.separator, len(self.names) - 1).struct.unnest()
-        self.frame: polars.DataFrame = parts.rename(dict(zip(parts.columns, self.names, strict=True)))
+        body = text.rstrip("\n")
+        self._check_column_counts(body)
+        cells = np.array(body.replace("\n", self.separator).split(self.separator)).reshape(-1, len(self.names))
+        self.columns = dict(zip(self.names, cells.T, strict=True))
         if not text.endswith("\n"):
             self._check_last_line()
 
     def integers(self, column: str, largest: int = _LARGEST) -> np.ndarray:
         """The column as int64 (rows,), each from 0 to `largest`."""
-        import polars
-
-        values = self.frame[column].cast(polars.Int64, strict=False)
+        cells = np.ascontiguousarray(self.columns[column])
         limit = "0 or more" if largest == _LARGEST else f"0 to {largest}"
-        good = values.is_not_null() & values.is_between(0, largest)
-        self._require(good.fill_null(False).to_numpy(), column, f"expected a whole number, {limit}")
-        return values.to_numpy(writable=True)
+        good = np.char.isdecimal(cells) & (np.char.str_len(cells) <= _MOST_DIGITS)
+        values = np.where(good, cells, "0").astype(np.int64)
+        self._require(good & (values <= largest), column, f"expected a whole number, {limit}")
+        return values
 
     def ratings(self) -> np.ndarray:
         """The ratings as float32 (rows,), each from 1 to 5."""
-        import polars
-
-        values = self.frame["rating"].cast(polars.Float64, strict=False)
-        good = values.is_between(1.0, 5.0).fill_null(False).to_numpy()
-        self._require(good, "rating", "expected a number from 1 to 5")
-        return values.to_numpy().astype(np.float32)
+        different, inverse = np.unique(np.ascontiguousarray(self.columns["rating"]), return_inverse=True)
+        values = np.array([_number(text) for text in different.tolist()])[inverse]  # a handful of different texts
+        self._require((values >= 1.0) & (values <= 5.0), "rating", "expected a number from 1 to 5")
+        return values.astype(np.float32)
 
     def text(self, column: str) -> np.ndarray:
         """The column as unicode strings (rows,)."""
-        return self.frame[column].to_numpy().astype(str)
+        return np.ascontiguousarray(self.columns[column])
 
     def genres(self) -> np.ndarray:
         """Each movie's genre names in the order of the columns: tuples in an object array (rows,)."""
-        flags = self.frame.select(GENRES).to_numpy()  # (M, 19)
+        flags = np.stack([self.columns[genre] for genre in GENRES], axis=1)  # (M, 19)
         good = (flags == "0") | (flags == "1")
         for index, genre in enumerate(GENRES):
             self._require(good[:, index], genre, "expected the genre's flag, 0 or 1")
@@ -105,20 +98,23 @@ class RawTable:
                 "already, expected one rating for a user and a movie",
             )
 
-    def _check_column_counts(self, lines: "polars.Series") -> None:
-        counts = lines.str.count_matches(self.separator, literal=True).to_numpy().astype(np.int64) + 1
+    def _check_column_counts(self, body: str) -> None:
+        characters = np.frombuffer(body.encode("utf-32-le"), dtype=np.uint32)
+        ends = np.append(np.flatnonzero(characters == ord("\n")), len(characters))
+        separators = np.flatnonzero(characters == ord(self.separator))
+        counts = np.diff(np.searchsorted(separators, ends), prepend=0) + 1
         wrong = np.flatnonzero(counts != len(self.names))
         if not wrong.size:
             return
         row = int(wrong[0])
-        line = lines[row]
+        line = body[ends[row - 1] + 1 if row else 0 : ends[row]]
         separator = "tabs" if self.separator == "\t" else "'|'"
         hint = ""
         if "::" in line:
             hint = " (a '::' separator, as in MovieLens-1M or 10M, which are other data sets)"
         elif counts[row] == 1 and "," in line:
             hint = " (this looks like comma-separated text, which is another format)"
-        elif counts[row] < len(self.names) and row == len(lines) - 1 and row > 0:
+        elif counts[row] < len(self.names) and row == len(ends) - 1 and row > 0:
             hint = " (the last line: the file was cut off)"
         few = "too few" if counts[row] < len(self.names) else "too many"
         self._fail(
@@ -129,12 +125,12 @@ class RawTable:
 
     def _check_last_line(self) -> None:
         """A last line may lack its newline, unless its last value is shorter than all others: it was cut."""
-        last = self.frame[self.names[-1]]
-        lengths = last.str.len_chars().to_numpy()
+        name, last = self.names[-1], self.columns[self.names[-1]]
+        lengths = np.char.str_len(last)
         if len(lengths) > 1 and lengths[-1] < (shortest := lengths[:-1].min()):
             self._fail(
                 len(lengths) - 1,
-                f"the file was cut off in the {last.name} {_show(last[-1])}, "
+                f"the file was cut off in the {name} {_show(str(last[-1]))}, "
                 f"expected {shortest} or more characters and a newline",
             )
 
@@ -142,13 +138,20 @@ class RawTable:
         bad = np.flatnonzero(~good)
         if bad.size:
             row = int(bad[0])
-            value = self.frame[column][row]
+            value = str(self.columns[column][row])
             header = row == 0 and column == self.names[0] and value.replace("_", "").replace(" ", "").isalpha()
             hint = " (a header line, which these files do not have)" if header else ""
             self._fail(row, f"{column} {_show(value)}{hint}, {expected}")
 
     def _fail(self, row: int, problem: str) -> NoReturn:
         raise DataError(f"{self.path} line {row + 1}: {problem}; {REPAIR}")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _show(value: str) -> str:

@@ -1,4 +1,3 @@
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -58,12 +57,6 @@ class TestFormat:
         first, again, other = (generate_sample(seed, **SMALL) for seed in (5, 5, 6))
         assert first == again
         assert all(first[name] != other[name] for name in FILES)
-
-    def test_fast(self):
-        generate_sample(**SMALL)  # loads polars
-        start = time.perf_counter()
-        generate_sample()
-        assert time.perf_counter() - start < 1.5
 
     def test_written_files_are_the_same_bytes(self, tmp_path):
         paths = write_sample(tmp_path / "data", seed=2, **SMALL)
