@@ -40,6 +40,8 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
         ({'user_id': tensor(2)}, tensor(1.))
     """
 
+    group_offsets: NDArray[np.int64] | None = None  # (U + 1,) where each user's candidates begin and end
+
     def __init__(self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
         self.labels = torch.as_tensor(np.asarray(labels, dtype=np.float32))
         self.features = {name: _tensor(column) for name, column in features.items()}
@@ -70,6 +72,20 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
         """Move all tensors to a device, in place."""
         self._map_tensors(lambda tensor: tensor.to(device))
         return self
+
+    @property
+    def group_ids(self) -> NDArray[np.int64]:
+        """(N,) the number of each row's group.
+
+        Raises:
+            DataError: the rows have no groups.
+        """
+        if self.group_offsets is None:
+            raise DataError(f"{self!r} has no groups; ranking metrics need one group of candidates a user")
+        return np.repeat(np.arange(len(self.group_offsets) - 1), np.diff(self.group_offsets))
+
+    def resample(self, epoch: int) -> None:
+        """Draw anew what an epoch's rows depend on; plain rows depend on nothing."""
 
     def check(self, schema: DatasetSchema) -> None:
         """Hold every stored column to the schema.
@@ -144,7 +160,7 @@ class InteractionDataset(TabularDataset):
     """Pairs of a user and an item, with the features of both gathered on demand.
 
     Args:
-        user_table, item_table: field → `(num_users, …)` or `(num_items, …)`, encoded.
+        tables: the users' and the items': field → `(num_users, …)` and `(num_items, …)`, encoded.
         users, items: `(N,)` each row's positions in the two tables.
         labels: `(N,)`.
         group_offsets: `(U + 1,)` for an evaluation set: rows `offsets[u]` to `offsets[u + 1]` are the candidates of one
@@ -184,17 +200,6 @@ class InteractionDataset(TabularDataset):
         users = np.repeat(candidates.users, candidates.sizes)
         return cls(tables, users, candidates.items, candidates.labels, candidates.offsets)
 
-    @property
-    def group_ids(self) -> NDArray[np.int64]:
-        """(N,) the number of each row's group.
-
-        Raises:
-            DataError: the rows have no groups.
-        """
-        if self.group_offsets is None:
-            raise DataError(f"{self!r} has no groups; ranking metrics need one group of candidates a user")
-        return np.repeat(np.arange(len(self.group_offsets) - 1), np.diff(self.group_offsets))
-
     def batch(self, rows: Rows) -> tuple[Features, Tensor]:
         """The features `{field: (B, …)}` and labels `(B,)` of rows given by index `(B,)` or slice."""
         users, items = self.users[rows], self.items[rows]
@@ -217,6 +222,7 @@ class TrainingInteractions(InteractionDataset):
     Row `i` belongs to like `i // (1 + num_negatives)`; the first row of each block is the like itself.
 
     Args:
+        tables: as in `InteractionDataset`.
         users, items: `(P,)` the likes.
         sampler: draws items that may stand as negatives.
         num_negatives: negatives a like.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepfm.data.dataset import InteractionDataset, TabularDataset
+from deepfm.data.dataset import TabularDataset
 from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import TrainingError
 from deepfm.models import BaseCTRModel, evaluation_mode
@@ -82,7 +82,7 @@ def evaluate_scores(
     if are_logits:
         probabilities = 1.0 / (1.0 + np.exp(-scores.astype(np.float64).clip(min=-700.0)))
         metrics["logloss"] = compute_logloss(labels, probabilities)
-    if not isinstance(dataset, InteractionDataset) or dataset.group_offsets is None:
+    if dataset.group_offsets is None:
         none = np.zeros(0, dtype=np.int64)
         return Evaluation(metrics, scores, labels, none, none)
     ranking = RankingEvaluator(ks)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
-from deepfm.data.dataset import Features, TabularDataset, TrainingInteractions
+from deepfm.data.dataset import Features, TabularDataset
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
 from deepfm.models import BaseCTRModel
@@ -43,7 +43,7 @@ class CTRTask(Task):
         self.identity = dict(identity or {})
         self.metric = config.training.metric
         self.maximize = self.metric != "logloss"
-        if "@" in self.metric and getattr(val_ds, "group_offsets", None) is None:
+        if "@" in self.metric and val_ds.group_offsets is None:
             raise ConfigError(
                 f"training.metric = {self.metric!r} needs candidates in groups, which the validation set has not; use "
                 "auc or logloss"
@@ -62,8 +62,7 @@ class CTRTask(Task):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Batches of shuffled rows, a pure function of (seed, epoch)."""
-        if isinstance(self.train_ds, TrainingInteractions):
-            self.train_ds.resample(epoch)
+        self.train_ds.resample(epoch)
         rows = len(self.train_ds)
         order = torch.from_numpy(random_stream("row order", self.config.seed, epoch).permutation(rows))
         order = order.to(self.train_ds.labels.device)
