@@ -57,7 +57,7 @@ results: $(READY)
 	$(BIN)/python benchmarks/movielens_results.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

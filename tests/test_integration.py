@@ -194,12 +194,13 @@ class TestRealData:
     def test_two_epochs_learn(self, movielens_dir, tmp_path, model):
         run = tmp_path / model
         own = [f"data.data_dir={movielens_dir}", "data.source=files", "training.num_epochs=2", f"output_dir={run}"]
+        own += ["data.num_neg_eval=199"]  # the protocol's 999 make xDeepFM's evaluation the longest part of the suite
         config = ROOT / "configs" / f"{model}_movielens.yaml"
         assert main(["train", "--quiet", "--config", str(config), "--override", *own, "device=cpu"]) == 0
         found = results(run)
         assert (found["model"], found["data"]["name"], found["epochs"]) == (model, "ml-100k", 2)
         assert found["test"]["auc"] > 0.5
-        assert found["test"]["hr@10"] > 0.05
+        assert found["test"]["hr@10"] > 0.1  # a random order reaches .05
         for candidates in load_candidates(run / "candidates.npz").values():
             assert len(candidates.users) == 942
 
