@@ -30,10 +30,13 @@ INSTALL := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -c constrain
 .PHONY: help install train evaluate compare results test lint format lock clean
 
 help:
-	@echo "make train [ARGS='key=value ...'] [CONFIG=configs/xdeepfm_movielens.yaml]   train to final test metrics"
-	@echo "make evaluate [ARGS='--config FILE' or a run folder]                        metrics of a finished run"
-	@echo "make compare [RUNS_DIR=outputs]                                             runs side by side"
-	@echo "make test | lint | format | install | lock | results | clean"
+	@echo "make train [ARGS='key=value ...'] [CONFIG=FILE]   train to final test metrics"
+	@echo "make evaluate [ARGS='RUN or --config FILE']       metrics of a finished run"
+	@echo "make compare [RUNS_DIR=outputs] [ARGS=--markdown] runs side by side"
+	@echo "make test [PYTEST_ARGS='-k cin']                  run the tests"
+	@echo "make lint | format                                check, or mend, style and types"
+	@echo "make results                                      train the shipped configurations, write docs/results.md"
+	@echo "make install | lock | clean                       the environment, its pinned versions, away with it"
 
 install: $(READY)
 

@@ -1,8 +1,10 @@
 """The command line: one verb a file in `deepfm.commands`, errors as one sentence, exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from deepfm import __version__
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted = isinstance(error, KeyboardInterrupt)
         print(f"deepfm: {str(error) or 'interrupted'}", file=sys.stderr)
         return EXIT_INTERRUPTED if interrupted else EXIT_BAD_INPUT
-    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone; nothing is left to be flushed to it
+        with suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

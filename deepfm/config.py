@@ -75,6 +75,14 @@ class CINConfig:
     split_half: bool = True
     activation: str = setting("relu", choices=("relu", "linear"))
 
+    def __post_init__(self) -> None:
+        """Refuse halves that are none."""
+        if self.split_half and any(isinstance(size, int) and size % 2 for size in self.layer_sizes[:-1]):
+            raise ConfigError(
+                f"cin.layer_sizes = {list(self.layer_sizes)} is split in halves; expected an even number in every "
+                "layer but the last, or cin.split_half=false"
+            )
+
 
 @dataclass(frozen=True)
 class AttentionConfig:
@@ -84,6 +92,14 @@ class AttentionConfig:
     attention_dim: int = setting(64, at_least=1)
     num_layers: int = setting(1, at_least=1)
     use_residual: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse heads that do not share the width evenly."""
+        if self.num_heads > 0 and self.attention_dim % self.num_heads:
+            raise ConfigError(
+                f"attention.attention_dim = {self.attention_dim} is not a multiple of attention.num_heads = "
+                f"{self.num_heads}; choose sizes that divide"
+            )
 
 
 @dataclass(frozen=True)

@@ -303,7 +303,7 @@ class TestOutputFolder:
     def test_a_folder_that_cannot_be_made(self, refused, own, tmp_path, path):
         (tmp_path / "file").write_text("mine")
         sentence = refused("train", "--override", *own, f"output_dir={path}")
-        assert f"cannot write {path}" in sentence
+        assert f"no run can be written to {path}" in sentence
         assert content(tmp_path) == {"file": b"mine"}
 
     @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, a folder nobody can write to")
@@ -428,7 +428,7 @@ class TestEvaluate:
         assert "no weights" in refused("evaluate", "run")
 
     def test_a_configuration_without_runs(self, refused):
-        assert "no run with a best.safetensors below outputs/deepfm" in refused("evaluate")
+        assert "no run with a best.safetensors at or below outputs" in refused("evaluate")
 
     def test_a_run_and_a_configuration(self, refused, finished):
         assert "expected one of them" in refused("evaluate", finished, "--config", "any.yaml")
@@ -574,7 +574,7 @@ class TestResume:
         assert "run folder nowhere does not exist" in refused("train", "--resume", "nowhere")
         (tmp_path / "empty").mkdir()
         assert "empty holds no config.yaml" in refused("train", "--resume", "empty")
-        assert "no run with a last.ckpt below outputs/deepfm" in refused("train", "--resume")
+        assert "no unfinished run at or below outputs" in refused("train", "--resume")
         assert nothing_in(tmp_path / "empty")
 
     def test_its_own_configuration_only(self, refused, unfinished):

@@ -388,5 +388,6 @@ def test_a_shipped_file_loads(path):
 
 
 @pytest.mark.parametrize("model", ["deepfm", "xdeepfm", "attention_deepfm"])
-def test_the_contracts_files_are_the_defaults(model):
-    assert load_config(CONFIGS / f"{model}_movielens.yaml") == load_config(overrides=[f"model_name={model}"])
+def test_the_contracts_files_are_the_defaults_but_for_patience(model):
+    defaults = load_config(overrides=[f"model_name={model}", "training.plateau_patience=2"])
+    assert load_config(CONFIGS / f"{model}_movielens.yaml") == defaults

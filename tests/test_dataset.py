@@ -356,3 +356,28 @@ class TestSmallMovieLens:
             assert set(features) == set(schema.fields)
             assert labels.shape == (10,)
             assert features["genres"].shape == (10, schema.fields["genres"].max_length)
+
+
+class TestOwnDataThatCannotBe:
+    SCHEMA = DatasetSchema(
+        {"a": FieldSchema("a", "sparse", 3, 4), "t": FieldSchema("t", "sequence", 3, 4, max_length=2)}, "y"
+    )
+
+    def rows(self, **changed):
+        columns = {"a": np.array([1, 2]), "t": np.array([[1, 0], [2, 1]]), "labels": np.array([0, 1])} | changed
+        labels = columns.pop("labels")
+        return TabularDataset(columns, labels)
+
+    def test_good_rows_pass(self):
+        self.rows().check(self.SCHEMA)
+        self.rows(labels=np.array([0.25, 1.0])).check(self.SCHEMA)
+
+    @pytest.mark.parametrize("label", [5, -1, float("nan")])
+    def test_a_label_that_is_no_probability(self, label):
+        with pytest.raises(DataError, match=r"label 1 is .*; expected 0 to 1"):
+            self.rows(labels=np.array([0, label])).check(self.SCHEMA)
+
+    @pytest.mark.parametrize(("field", "column"), [("a", [[1], [2]]), ("t", [1, 2])])
+    def test_a_column_of_another_shape(self, field, column):
+        with pytest.raises(SchemaError, match=f"field '{field}' has rows of shape"):
+            self.rows(**{field: np.array(column)}).check(self.SCHEMA)

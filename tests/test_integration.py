@@ -165,13 +165,16 @@ def test_resuming_twice_by_configuration_after_two_interruptions(overrides, unin
     assert_same_run(run, uninterrupted)
 
 
-def test_resuming_a_finished_run_does_no_harm(uninterrupted, tmp_path):
-    run = tmp_path / "again"
+def test_resuming_a_finished_run_is_refused_and_does_no_harm(uninterrupted, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "outputs" / "again"
     shutil.copytree(uninterrupted, run)
-    assert main(["train", "--quiet", "--resume", str(run)]) == 0
-    assert_same_run(run, uninterrupted)
-    assert {path.name for path in run.iterdir()} == {path.name for path in uninterrupted.iterdir()}
-    assert results(run)["seconds"] == results(uninterrupted)["seconds"]
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert main(["train", "--quiet", "--resume", str(run)]) == 2
+    assert "is finished, there is nothing to resume" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--quiet", "--resume"]) == 2
+    assert "no unfinished run at or below outputs" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_the_same_configuration_gives_the_same_run(overrides, uninterrupted, tmp_path):

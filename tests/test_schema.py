@@ -247,3 +247,9 @@ def test_the_fingerprint_changes_with_any_role(mixed, change):
 def test_the_fingerprint_changes_with_the_order_and_number_of_fields():
     prints = {schema_of(*fields).fingerprint() for fields in ([USER, ITEM], [ITEM, USER], [USER], [USER, ITEM, PRICE])}
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("sizes", [{"vocabulary_size": "3"}, {"vocabulary_size": 5.5}, {"embedding_dim": 4.5}])
+def test_a_size_that_is_no_whole_number_is_refused(sizes):
+    with pytest.raises(SchemaError, match="expected a whole number"):
+        FieldSchema("a", "sparse", **({"vocabulary_size": 3} | sizes))

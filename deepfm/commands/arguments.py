@@ -48,6 +48,14 @@ def config_name(args: argparse.Namespace, config: "ExperimentConfig") -> str:
     return Path(args.config).stem if args.config else config.model_name
 
 
+def runs_place(args: argparse.Namespace) -> Path:
+    """Where the runs that the arguments speak of are: `output_dir`, else those of `--config`, else all."""
+    config = load_experiment(args)
+    if config.output_dir:
+        return Path(config.output_dir)
+    return Path(RUNS_DIR, config_name(args, config)) if args.config else Path(RUNS_DIR)
+
+
 def new_run(config: "ExperimentConfig", name: str) -> "RunFolder":
     """The folder for a new run, not yet made: `output_dir` as it is given, else a new one below `outputs/<name>`."""
     from deepfm.engine.run import RunFolder, new_run_path
@@ -70,9 +78,9 @@ def print_results(run: "RunFolder", results: Mapping[str, Any]) -> None:
     from deepfm.reporting import print_table
 
     source = "" if results["data"]["source"] != "sample" else ", GENERATED SAMPLE, NOT REAL DATA"
-    caption = (
-        f"{results['model']} on {results['data']['name']}{source}; negatives {results['protocol']['train_negatives']}"
-    )
+    caption = f"{results['model']} on {results['data']['name']}{source}"
+    if results["kind"] == "model":
+        caption += f"; training negatives {results['protocol']['train_negatives']}"
     if results["best_epoch"]:
         caption += f"; best epoch {results['best_epoch']} of {results['epochs']}, {results['seconds']:.0f} s"
     splits = {split: results[split] for split in ("validation", "test")}

@@ -20,8 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", nargs="*", default=[RUNS_DIR], metavar="DIR", help=f"runs, or folders of runs ({RUNS_DIR})"
     )
     parser.add_argument("--sort", metavar="METRIC", default="ndcg@10", help="best first by this test metric (ndcg@10)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from deepfm.engine.run import find_runs
     from deepfm.errors import ConfigError, RunError
     from deepfm.reporting import print_table
+    from deepfm.utils.logging import configure_console, get_logger
 
+    configure_console(to_stderr=True)
     for root in args.runs:
         if root != RUNS_DIR and not Path(root).is_dir():
             raise RunError(f"{root} is no folder; expected a run, or a folder of runs")
@@ -38,7 +41,16 @@ def run(args: argparse.Namespace) -> int:
         raise RunError(
             f"no finished run at or below {', '.join(map(str, args.runs))}; train first, or name another folder"
         )
-    results = [(folder.path, folder.read_results()) for folder in folders]
+    results, damaged = [], []
+    for folder in folders:
+        try:
+            results.append((folder.path, folder.read_results()))
+        except RunError as error:
+            damaged.append(error)
+    if not results:
+        raise damaged[0]
+    for error in damaged:
+        get_logger(__name__).warning("left out: %s", error)
     metrics = list(dict.fromkeys(name for _, result in results for name in result["test"]))
     if args.sort not in metrics:
         raise ConfigError(f"--sort {args.sort!r} is no metric of these runs; known: {', '.join(metrics)}")

@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("--url", help="another place that holds the same archive")
     sample.add_argument("--seed", type=int, default=0)
     add_config_arguments(describe)
+    for action in (fetch, check, sample, describe):  # also after the action, as with every other verb
+        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,12 +5,10 @@ import json
 from typing import TYPE_CHECKING
 
 from deepfm.commands.arguments import (
-    RUNS_DIR,
     add_config_arguments,
     add_quiet_argument,
-    config_name,
-    load_experiment,
     metrics_table,
+    runs_place,
 )
 
 if TYPE_CHECKING:
@@ -21,7 +19,9 @@ HELP = "Score a run's best weights on its validation and test candidates."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's folder; left out: the latest of --config")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run's folder; left out: the latest, of --config where it is given"
+    )
     add_config_arguments(parser)
     add_quiet_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -55,7 +55,4 @@ def _run_folder(args: argparse.Namespace) -> "RunFolder":
         raise ConfigError(f"both a run ({args.run}) and --config ({args.config}) are given; expected one of them")
     if args.run:
         return RunFolder(args.run)
-    config = load_experiment(args)
-    if config.output_dir:
-        return RunFolder(config.output_dir)
-    return latest_run(RUNS_DIR, config_name(args, config), needs="weights")
+    return latest_run(runs_place(args))

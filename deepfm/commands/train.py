@@ -5,13 +5,13 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from deepfm.commands.arguments import (
-    RUNS_DIR,
     add_config_arguments,
     add_quiet_argument,
     config_name,
     load_experiment,
     new_run,
     print_results,
+    runs_place,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _train(args: argparse.Namespace, folder: "RunFolder") -> dict[str, Any]:
 
 def _interrupted_run(args: argparse.Namespace) -> "RunFolder":
     from deepfm.engine.run import RunFolder, latest_run
-    from deepfm.errors import ConfigError
+    from deepfm.errors import ConfigError, RunError
 
     if args.overwrite:
         raise ConfigError("--overwrite replaces a run and --resume continues it; expected one of them")
@@ -80,8 +80,10 @@ def _interrupted_run(args: argparse.Namespace) -> "RunFolder":
             raise ConfigError(
                 f"--resume {args.resume} continues with that run's own configuration; leave out --config and --override"
             )
-        return RunFolder(args.resume).require("config", "checkpoint")
-    config = load_experiment(args)
-    if config.output_dir:
-        return RunFolder(config.output_dir).require("config", "checkpoint")
-    return latest_run(RUNS_DIR, config_name(args, config), needs="checkpoint")
+        folder = RunFolder(args.resume).require("config", "checkpoint")
+        if folder.finished:
+            raise RunError(
+                f"{folder.path} is finished, there is nothing to resume; its metrics are in {folder.results.name}"
+            )
+        return folder
+    return latest_run(runs_place(args), unfinished=True)

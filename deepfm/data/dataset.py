@@ -92,11 +92,22 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
 
         Raises:
             SchemaError: a field is missing, or an id is outside its vocabulary: field, row and value are named.
+            DataError: a label outside [0, 1].
         """
+        wrong = ((self.labels < 0) | (self.labels > 1) | self.labels.isnan()).nonzero()
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(f"label {row} is {self.labels[row].item()}; expected 0 to 1, the probability of a click")
         for field in schema.fields.values():
             column = self._stored_column(field.name)
             if column is None:
                 raise SchemaError(f"field {field.name!r} of the schema is not in the data; expected a column for it")
+            axes = 2 if field.feature_type is FeatureType.SEQUENCE else 1
+            if column.dim() != axes and not (field.feature_type is FeatureType.DENSE and column.shape[1:] == (1,)):
+                raise SchemaError(
+                    f"field {field.name!r} has rows of shape {tuple(column.shape[1:])}; expected "
+                    f"{'a list of ids' if axes == 2 else 'one value'} a row, as it is {field.feature_type}"
+                )
             if field.feature_type is FeatureType.DENSE:
                 continue
             if column.is_floating_point():

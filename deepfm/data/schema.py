@@ -65,6 +65,9 @@ class FieldSchema:
             raise SchemaError(
                 f"field {self.name!r} has feature_type {self.feature_type!r}; expected one of {kinds}"
             ) from error
+        for size in ("vocabulary_size", "embedding_dim", "max_length"):
+            if not isinstance(getattr(self, size), int):
+                raise SchemaError(f"field {self.name!r} has {size} {getattr(self, size)!r}; expected a whole number")
         if self.feature_type is not FeatureType.DENSE and self.vocabulary_size < 2:
             raise SchemaError(
                 f"field {self.name!r} has vocabulary_size {self.vocabulary_size}; expected at least 2, "

@@ -184,8 +184,10 @@ def _train_epoch(
     num_batches = task.num_batches()
     for number, batch in enumerate(task.batches(epoch), start=1):
         loss, rows = task.loss(batch)
-        (loss / settings.accumulation_steps).backward()
-        if number % settings.accumulation_steps == 0 or number == num_batches:
+        first_of_step = number - (number - 1) % settings.accumulation_steps
+        batches_of_step = min(settings.accumulation_steps, num_batches - first_of_step + 1)
+        (loss / batches_of_step).backward()
+        if number == first_of_step + batches_of_step - 1:
             _step(parameters, settings.gradient_clip_norm, optimizer, schedule)
         losses.add(loss, rows)
         for observer in observers:

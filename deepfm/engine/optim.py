@@ -21,7 +21,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """An optimizer whose step includes each group's penalties.
 
-    A penalty λ·Σw² has the gradient 2λw: Adam's and SGD's own weight decay of 2λ is the same mathematics at no cost.
+    A penalty λ·Σw² has the gradient 2λw: Adam's and SGD's own weight decay of 2λ is the same mathematics at no cost,
+    but for gradient clipping, which then sees the loss alone.
     AdamW's decay is decoupled, another thing, so there the gradient is added before each step.
 
     Args:

@@ -1,6 +1,7 @@
 """A run's folder: what is in it, and the rules for writing it."""
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RESULTS_VERSION = 1
-RESULTS_KEYS = (
-    *("kind", "model", "data", "protocol", "validation", "test"),
-    *("best_epoch", "epochs", "seconds", "rows_per_second", "env"),
-)
+RESULTS_KEYS = {  # section → what it must hold; "" is the file itself
+    "": (
+        *("kind", "model", "data", "protocol", "validation", "test"),
+        *("best_epoch", "epochs", "seconds", "rows_per_second", "env"),
+    ),
+    "data": ("name", "hash", "source"),
+}
 FILES = {
     "config": "config.yaml",
     "schema": "schema.json",
@@ -77,8 +81,12 @@ class RunFolder:
         """Make sure that a new run would replace no other.
 
         Raises:
-            RunError: the folder holds a run and `overwrite` is false.
+            RunError: the folder holds a run and `overwrite` is false, or no folder can be made there.
         """
+        standing = next(place for place in (self.path, *self.path.absolute().parents) if place.exists())
+        if not standing.is_dir() or not os.access(standing, os.W_OK):
+            what = "is a folder that cannot be written" if standing.is_dir() else "is no folder"
+            raise RunError(f"no run can be written to {self.path}: {standing} {what}; choose another output_dir")
         if not overwrite and (self.finished or self.checkpoint.exists()):
             what = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
             raise RunError(f"{self.path} already holds {what}; choose another output_dir or pass --overwrite")
@@ -146,9 +154,13 @@ class RunFolder:
         results = read_json(self.results, "results file")
         if not isinstance(results, dict) or results.get("version") != RESULTS_VERSION:
             raise RunError(f"{self.results} is not of version {RESULTS_VERSION}; train again to write it")
-        missing = [key for key in RESULTS_KEYS if key not in results]
-        if missing:
-            raise RunError(f"{self.results} has no {missing[0]!r}; train again to write it")
+        for section, keys in RESULTS_KEYS.items():
+            part = results.get(section) if section else results
+            missing = [key for key in keys if not isinstance(part, dict) or key not in part]
+            if missing:
+                raise RunError(
+                    f"{self.results} has no {section}{'.' if section else ''}{missing[0]}; train again to write it"
+                )
         return results
 
     def save_weights(self, weights: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
@@ -193,17 +205,23 @@ def new_run_path(root: str | Path, name: str, seed: int) -> Path:
     return path
 
 
-def latest_run(root: str | Path, name: str, needs: str) -> RunFolder:
-    """The newest folder below `root/name` that holds the file `needs` of `FILES`.
+def latest_run(folder: str | Path, *, unfinished: bool = False) -> RunFolder:
+    """The run at or below a folder whose weights, or whose checkpoint, are the newest.
+
+    Args:
+        unfinished: only runs that can be continued, by their checkpoint.
 
     Raises:
         RunError: there is none.
     """
-    runs = [RunFolder(path) for path in sorted((Path(root) / name).glob("*")) if path.is_dir()]
-    fitting = [run for run in runs if getattr(run, needs).exists()]
-    if not fitting:
-        raise RunError(f"no run with a {FILES[needs]} below {Path(root) / name}; train first, or name a run's folder")
-    return fitting[-1]
+    file = FILES["checkpoint" if unfinished else "weights"]
+    newest_first = sorted(Path(folder).rglob(file), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in newest_first:
+        run = RunFolder(path.parent)
+        if not (unfinished and run.finished):
+            return run
+    what = "unfinished run" if unfinished else f"run with a {file}"
+    raise RunError(f"no {what} at or below {folder}; train first, or name a run's folder")
 
 
 def find_runs(root: str | Path) -> list[RunFolder]:
