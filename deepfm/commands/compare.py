@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
             damaged.append(error)
     if not results:
         raise damaged[0]
-    for error in damaged:
-        get_logger(__name__).warning("left out: %s", error)
+    for reason in damaged:
+        get_logger(__name__).warning("left out: %s", reason)
     metrics = list(dict.fromkeys(name for _, result in results for name in result["test"]))
     if args.sort not in metrics:
         raise ConfigError(f"--sort {args.sort!r} is no metric of these runs; known: {', '.join(metrics)}")
