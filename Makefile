@@ -25,9 +25,19 @@ TORCH_BACKEND := $(if $(LOCAL_TORCH),,$(if $(filter Linux,$(shell uname -s)),aut
 UV_TORCH_BACKEND ?= $(TORCH_BACKEND)
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 INSTALL := VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -c constraints.txt -e '.[dev]'
+# $(call with_backend,COMMAND): COMMAND with the build of torch that fits, or without a wish where that fails.
+with_backend = $(if $(UV_TORCH_BACKEND),UV_TORCH_BACKEND=$(UV_TORCH_BACKEND) $(1) || env -u UV_TORCH_BACKEND) $(1)
+
+# The peers of benchmarks/throughput.py, each in an environment of its own, with what it uses but does not declare.
+BENCH := .bench
+BENCH_TORCH := torch==2.13.0
+PEERS := deepctr_torch fuxictr torch_rechub
+PEER_deepctr_torch := deepctr-torch==0.3.0 requests pip pandas
+PEER_fuxictr := fuxictr==2.3.10
+PEER_torch_rechub := torch-rechub==0.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare results test lint format lock clean
+.PHONY: help install train evaluate compare results test lint format bench-peers lock clean
 
 help:
 	@echo "make train [ARGS='key=value ...'] [CONFIG=FILE]   train to final test metrics"
@@ -36,6 +46,7 @@ help:
 	@echo "make test [PYTEST_ARGS='-k cin']                  run the tests"
 	@echo "make lint | format                                check, or mend, style and types"
 	@echo "make results                                      train the shipped configurations, write docs/results.md"
+	@echo "make bench-peers                                  the peers that benchmarks/throughput.py measures, in .bench/"
 	@echo "make install | lock | clean                       the environment, its pinned versions, away with it"
 
 install: $(READY)
@@ -44,7 +55,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || uv venv --quiet --seed $(VENV)
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv
 	@echo "installing deepfm and what it needs into $(VENV)"
-	@$(if $(UV_TORCH_BACKEND),UV_TORCH_BACKEND=$(UV_TORCH_BACKEND) $(INSTALL) || env -u UV_TORCH_BACKEND) $(INSTALL)
+	@$(call with_backend,$(INSTALL))
 	@touch $@
 
 train: $(READY)
@@ -71,10 +82,18 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench-peers: $(PEERS:%=$(BENCH)/%/.ready)
+
+$(BENCH)/%/.ready: Makefile | $(READY)
+	@echo "installing $(PEER_$*) into $(BENCH)/$*"
+	@test -x $(BENCH)/$*/bin/python || $(UV) venv --quiet --python $(BIN)/python $(BENCH)/$*
+	@$(call with_backend,VIRTUAL_ENV=$(abspath $(BENCH)/$*) $(UV) pip install --quiet $(BENCH_TORCH) $(PEER_$*))
+	@touch $@
+
 # Made without local wheels, so that the file holds on every machine.
 lock:
 	@test -x "$(UV)" || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	UV_FIND_LINKS= $(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --no-header pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(BENCH) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.settings import load_settings, setting
 from deepfm.errors import ConfigError
 
@@ -103,28 +104,21 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """The loop: epochs, optimizer, learning-rate rule, stopping, and what is monitored.
+class TrainingConfig(LoopSettings):
+    """The loop's knobs (`engine.loop.LoopSettings`), batches, the tables' own optimizer, and what is monitored.
 
-    `plateau_patience` epochs in a row without improvement are let pass, as in torch's `ReduceLROnPlateau`; the next
-    one cuts the learning rate by `plateau_factor` and goes back to the best weights. `early_stopping_patience` such
-    epochs end the run. `weight_decay` is the optimizer's own, on everything but the embedding tables (those have
-    `feature.embedding_l2_reg`).
+    `weight_decay` is the optimizer's own, on everything but the embedding tables (those have
+    `feature.embedding_l2_reg`). `embedding_optimizer` changes the mathematics of the tables: `sparse_adam` and
+    `rowwise_adagrad` move only the rows that a batch holds, at `embedding_lr` (None: `lr`). `lazy_embedding_l2` lets
+    the penalty act on those rows alone.
     """
 
-    num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
     batch_size: int = setting(4096, at_least=1)
-    lr: float = setting(1e-3, above=0, also=("learning_rate",))
-    optimizer: str = setting("adam", choices=("adam", "adamw", "sgd"))
     weight_decay: float = setting(0.0, at_least=0)
-    scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
-    plateau_factor: float = setting(0.1, above=0, below=1)
-    plateau_patience: int = setting(1, at_least=0)
-    warmup_steps: int = setting(0, at_least=0)
-    accumulation_steps: int = setting(1, at_least=1)
-    early_stopping_patience: int = setting(5, at_least=1, also=("early_stop_patience", "patience"))
+    embedding_optimizer: str = setting("same", choices=("same", "sparse_adam", "rowwise_adagrad"))
+    embedding_lr: float | None = setting(None, above=0)
+    lazy_embedding_l2: bool = False
     metric: str = setting("ndcg@10", also=("monitor",))
-    gradient_clip_norm: float | None = setting(1.0, above=0)
     ranking_ks: tuple[int, ...] = setting((5, 10, 20), at_least=1, not_empty=True)
 
     def __post_init__(self) -> None:

@@ -60,6 +60,21 @@ def small_adapter(small_dir, small_config) -> MovieLensAdapter:
     return MovieLensAdapter(small_dir, small_config)
 
 
+def zero_padding(model) -> None:
+    """Padding rows zero again, after a test has written over all weights of a model or a layer."""
+    import torch
+
+    from deepfm.data.schema import FeatureType
+    from deepfm.models.layers import FeatureEmbedding
+
+    for embedding in (module for module in model.modules() if isinstance(module, FeatureEmbedding)):
+        for field in embedding.schema.fields.values():
+            if field.feature_type is not FeatureType.DENSE:
+                with torch.no_grad():
+                    for first_order in (False, True):
+                        embedding.field_weight(field.name, first_order)[0] = 0.0
+
+
 def close_log_file(logger: logging.Logger) -> None:
     """Take the files away that a test gave a logger."""
     for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:

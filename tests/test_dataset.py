@@ -90,14 +90,30 @@ class TestTabularDataset:
             assert features["tags"].tolist() == plain["tags"][index].tolist()
             assert label.dtype == torch.float32
 
-    def test_integers_are_int64_and_floats_and_labels_are_float32(self):
-        data = TabularDataset(
-            {"a": np.array([1, 2], np.int8), "b": np.array([0.5, 1.0], np.float64), "c": np.array([True, False])},
-            np.array([1, 0]),
-        )
-        dtypes = [column.dtype for column in data.features.values()]
-        assert dtypes == [torch.int64, torch.float32, torch.int64]
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            (np.bool_, torch.int32),
+            (np.int8, torch.int32),
+            (np.uint16, torch.int32),
+            (np.int32, torch.int32),
+            (np.uint32, torch.int64),
+            (np.int64, torch.int64),
+            (np.float16, torch.float32),
+            (np.float32, torch.float32),
+            (np.float64, torch.float32),
+        ],
+    )
+    def test_integers_are_as_wide_as_they_came_but_for_32_bits_and_floats_float32(self, given, kept):
+        data = TabularDataset({"a": np.array([1, 0], given)}, np.array([1, 0]))
+        assert data.features["a"].dtype == kept
+        assert data.features["a"].tolist() == [1, 0]
         assert data.labels.dtype == torch.float32
+
+    def test_wide_ids_keep_their_value(self):
+        large = [2**32 - 1, 2**31]
+        for dtype in (np.uint32, np.int64):
+            assert TabularDataset({"a": np.array(large, dtype)}, np.array([1, 0])).features["a"].tolist() == large
 
     def test_length_and_text(self, rows):
         assert len(rows) == ROWS

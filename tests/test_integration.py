@@ -98,9 +98,11 @@ def assert_same_run(run, other):
     assert [name for name in best if not torch.equal(best[name], best_other[name])] == []
     last, last_other = load_checkpoint(run / "last.ckpt"), load_checkpoint(other / "last.ckpt")
     assert [name for name in last["model"] if not torch.equal(last["model"][name], last_other["model"][name])] == []
-    for number, moments in last["optimizer"]["state"].items():
-        for name, value in moments.items():
-            assert torch.equal(value, last_other["optimizer"]["state"][number][name])
+    for part, other_part in zip(last["optimizer"]["parts"], last_other["optimizer"]["parts"], strict=True):
+        assert part["state"].keys() == other_part["state"].keys() != set()
+        for number, moments in part["state"].items():
+            for name, value in moments.items():
+                assert torch.equal(value, other_part["state"][number][name])
     assert torch.equal(last["random"]["cpu"], last_other["random"]["cpu"])
     assert last["schedule"] == last_other["schedule"]
     assert history(run) == history(other)

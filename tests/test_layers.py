@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import inspect
 
@@ -12,8 +13,9 @@ from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.engine.optim import build_optimizer
 from deepfm.engine.task import ParameterGroup
 from deepfm.errors import ConfigError
-from deepfm.models.layers import CIN, DNN, FeatureEmbedding, FMInteraction, MultiHeadSelfAttention
-from deepfm.models.layers import cin as cin_module
+from deepfm.models.layers import CIN, DNN, FeatureEmbedding, FMInteraction, MultiHeadSelfAttention, kernels
+from deepfm.models.layers.dnn import Dropout
+from tests.conftest import zero_padding
 
 B, D = 6, 4
 COMBINERS = ("mean", "sum", "max")
@@ -35,9 +37,7 @@ def randomise(module, scale=0.5):
     with torch.no_grad():
         for weight in module.parameters():
             weight.normal_(std=scale)
-        for table in module.modules():
-            if isinstance(table, nn.Embedding):
-                table.weight[0] = 0.0
+    zero_padding(module)
     return module
 
 
@@ -109,7 +109,8 @@ class TestCIN:
     def test_chunks_change_nothing(self, rows, monkeypatch):
         module, x = randomise(CIN(3, D, (4, 3), True)), torch.randn(B, 3, D)
         whole = module(x)
-        monkeypatch.setattr(cin_module, "CHUNK_ROWS", rows)
+        monkeypatch.setattr(kernels, "CHUNK_ROWS", rows)
+        assert kernels.chunk_size(x) == max(1, rows // D) < B
         close(module(x), whole, 1e-6)
 
     def test_a_row_does_not_depend_on_the_others(self):
@@ -180,16 +181,29 @@ class TestMultiHeadSelfAttention:
             MultiHeadSelfAttention(D, heads, width)
 
 
+def parts_of(tower):
+    return [type(part) for layer in tower.layers for part in layer.children()]
+
+
 class TestDNN:
     def test_a_layer_is_linear_norm_activation_dropout(self):
         tower = DNN(5, [8, 3], "gelu", dropout=0.2, use_batch_norm=True)
-        kinds = [type(layer) for layer in tower.layers]
-        assert kinds == [nn.Linear, nn.BatchNorm1d, nn.GELU, nn.Dropout] * 2
-        assert [layer.p for layer in tower.layers if isinstance(layer, nn.Dropout)] == [0.2, 0.2]
+        assert parts_of(tower) == [nn.Linear, nn.BatchNorm1d, nn.GELU, Dropout] * 2
+        assert [part.p for part in tower.modules() if isinstance(part, nn.Dropout)] == [0.2, 0.2]
         assert tower.output_dim == 3
 
+    def test_the_parts_work_in_that_order(self):
+        tower, x = randomise(DNN(5, [8, 3], "sigmoid", dropout=0.4, use_batch_norm=True)), torch.randn(B, 5)
+        torch.manual_seed(3)
+        got = tower(x)
+        torch.manual_seed(3)
+        for layer in tower.layers:
+            x = layer.dropout(layer.activation(layer.norm(layer.linear(x))))
+        assert torch.equal(got, x)
+        assert (got == 0).any(), "dropout is last: the sigmoid's own values are never zero"
+
     def test_without_norm_and_dropout_these_are_left_out(self):
-        assert [type(layer) for layer in DNN(5, [8]).layers] == [nn.Linear, nn.ReLU]
+        assert parts_of(DNN(5, [8])) == [nn.Linear, nn.ReLU]
 
     @pytest.mark.parametrize("units", [[7], (8, 3), [2, 9, 5]])
     def test_output_dim_is_the_last_width(self, units):
@@ -200,7 +214,7 @@ class TestDNN:
     def test_is_the_formula_by_hand(self):
         tower, x = randomise(DNN(5, [8, 3], use_batch_norm=True)), torch.randn(B, 5)
         wanted = x
-        for linear, norm in ((tower.layers[0], tower.layers[1]), (tower.layers[3], tower.layers[4])):
+        for linear, norm in ((layer.linear, layer.norm) for layer in tower.layers):
             hidden = wanted @ linear.weight.T + linear.bias
             centred = (hidden - hidden.mean(dim=0)) / (hidden.var(dim=0, unbiased=False) + norm.eps).sqrt()
             wanted = (centred * norm.weight + norm.bias).relu()
@@ -219,7 +233,7 @@ class TestDNN:
     )
     def test_each_activation_is_torchs(self, name, function):
         tower, x = DNN(5, [3], name), torch.randn(B, 5)
-        close(tower(x), function(tower.layers[0](x)))
+        close(tower(x), function(tower.layers[0].linear(x)))
 
     def test_no_layer_and_unknown_activations_are_refused(self):
         with pytest.raises(ConfigError, match=r"dnn\.hidden_units"):
@@ -261,8 +275,13 @@ def batch_of(schema, rows=B, seed=0):
     return batch
 
 
-def tables_of(embedding, order="tables"):
-    return list(getattr(embedding, order).values())
+def weights_of(embedding, first_order=False):
+    """Each field's rows, a view of the table that it shares with the fields of its width."""
+    return [embedding.field_weight(name, first_order) for name in embedding.schema.fields]
+
+
+def projections_of(embedding):
+    return [embedding.projection_of(name) for name in embedding.schema.fields]
 
 
 def slow_vector(one, weight, value):
@@ -278,24 +297,24 @@ def slow_vector(one, weight, value):
     return {"mean": stacked.mean(0), "sum": stacked.sum(0), "max": stacked.amax(0)}[one.combiner]
 
 
-def slow_views(embedding, batch, projections):
+def slow_views(embedding, batch):
     rows = len(next(iter(batch.values())))
     first, fields, flat = torch.zeros(rows, 1), [], []
     for row in range(rows):
-        own = [
-            slow_vector(one, table.weight, batch[one.name][row])
-            for one, table in zip(embedding.schema.fields.values(), tables_of(embedding), strict=True)
-        ]
-        linear = [
-            slow_vector(one, table.weight, batch[one.name][row])
-            for one, table in zip(
-                embedding.schema.fields.values(), tables_of(embedding, "first_order_weights"), strict=True
-            )
-        ]
+        own, linear = (
+            [
+                slow_vector(one, weight, batch[one.name][row])
+                for one, weight in zip(embedding.schema.fields.values(), weights_of(embedding, order), strict=True)
+            ]
+            for order in (False, True)
+        )
         first[row] = torch.cat(linear).sum()
         fields.append(
             torch.stack(
-                [vector if p is None else p.weight @ vector for vector, p in zip(own, projections, strict=True)]
+                [
+                    vector if p is None else p.weight @ vector
+                    for vector, p in zip(own, projections_of(embedding), strict=True)
+                ]
             )
         )
         flat.append(torch.cat(own))
@@ -318,7 +337,7 @@ class TestFeatureEmbedding:
     def test_is_a_loop_over_rows_fields_and_tokens(self):
         embedding = randomise(FeatureEmbedding(MIXED, D))
         batch = batch_of(MIXED)
-        assert_same_views(embedding(batch), slow_views(embedding, batch, list(embedding.projections.values())))
+        assert_same_views(embedding(batch), slow_views(embedding, batch))
 
     @pytest.mark.parametrize("combiner", COMBINERS)
     @pytest.mark.parametrize(
@@ -329,13 +348,13 @@ class TestFeatureEmbedding:
         schema = schema_of(field("tags", "sequence", combiner=combiner))
         embedding, ids = randomise(FeatureEmbedding(schema, D)), torch.tensor([tokens])
         _, _, flat = embedding({"tags": ids})
-        wanted = slow_vector(schema.fields["tags"], tables_of(embedding)[0].weight, ids[0])
+        wanted = slow_vector(schema.fields["tags"], weights_of(embedding)[0], ids[0])
         close(flat[0], wanted)
 
     def test_the_maximum_of_negative_numbers_is_negative(self):
         embedding = FeatureEmbedding(schema_of(field("tags", "sequence", combiner="max")), D)
         with torch.no_grad():
-            tables_of(embedding)[0].weight[1:] = -1.0
+            weights_of(embedding)[0][1:] = -1.0
         _, _, flat = embedding({"tags": torch.tensor([[1, 0, 0, 0, 0]])})
         assert flat.tolist() == [[-1.0] * 3]
 
@@ -343,10 +362,10 @@ class TestFeatureEmbedding:
         schema = schema_of(field("price", "dense"))
         embedding = randomise(FeatureEmbedding(schema, D))
         first, fields, flat = embedding({"price": torch.tensor([2.0, -0.5, 0.0])})
-        vector = tables_of(embedding)[0].weight[0]
+        vector = weights_of(embedding)[0][0]
         close(flat, torch.stack([2 * vector, -0.5 * vector, 0 * vector]))
-        close(fields[:, 0], flat @ embedding.projections["price"].weight.T)
-        close(first, torch.tensor([[2.0], [-0.5], [0.0]]) * tables_of(embedding, "first_order_weights")[0].weight)
+        close(fields[:, 0], flat @ embedding.projection_of("price").weight.T)
+        close(first, torch.tensor([[2.0], [-0.5], [0.0]]) * weights_of(embedding, first_order=True)[0])
 
     def test_numbers_may_come_as_a_column_or_as_integers(self):
         embedding = randomise(FeatureEmbedding(schema_of(field("price", "dense")), D))
@@ -359,15 +378,16 @@ class TestFeatureEmbedding:
         schema = schema_of(field("a", width=3), field("b", width=D))
         embedding, batch = randomise(FeatureEmbedding(schema, D, "always")), batch_of(schema)
         assert len(embedding.projections) == 2
-        assert_same_views(embedding(batch), slow_views(embedding, batch, list(embedding.projections.values())))
+        assert_same_views(embedding(batch), slow_views(embedding, batch))
 
     @torch.no_grad()
     def test_only_other_widths_are_projected_if_needed(self):
         schema = schema_of(field("a", width=3), field("b", width=D))
         embedding, batch = randomise(FeatureEmbedding(schema, D, "if_needed")), batch_of(schema)
-        (projection,) = embedding.projections.values()
-        assert projection.weight.shape == (D, 3)
-        assert_same_views(embedding(batch), slow_views(embedding, batch, [projection, None]))
+        assert len(embedding.projections) == 1
+        assert embedding.projection_of("a").weight.shape == (D, 3)
+        assert embedding.projection_of("b") is None
+        assert_same_views(embedding(batch), slow_views(embedding, batch))
 
     @torch.no_grad()
     def test_nothing_is_projected_with_none(self):
@@ -386,13 +406,15 @@ class TestFeatureEmbedding:
 
     def test_weights_start_xavier_uniform_and_padding_zero(self):
         embedding = FeatureEmbedding(schema_of(FieldSchema("id", "sparse", 1000, 20)), D)
-        weight = tables_of(embedding)[0].weight
+        weight = weights_of(embedding)[0]
         bound = (6 / 1020) ** 0.5
         assert not weight[0].any()
         assert weight.abs().max() <= bound
         assert weight[1:].std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
-        assert not tables_of(embedding, "first_order_weights")[0].weight[0].any()
-        projection = embedding.projections["id"].weight
+        linear = weights_of(embedding, first_order=True)[0]
+        assert not linear[0].any()
+        assert linear[1:].std().item() == pytest.approx((6 / 1001) ** 0.5 / 3**0.5, rel=0.05)
+        projection = embedding.projection_of("id").weight
         assert projection.abs().max() <= (6 / 24) ** 0.5
 
     def test_the_penalised_tables_are_those_of_both_orders(self):
@@ -438,8 +460,8 @@ class TestPadding:
             assert not torch.equal(weight, old)
         for view in embedding(self.all_padding()):
             assert torch.equal(view, torch.zeros_like(view))
-        for table in (*tables_of(embedding), *tables_of(embedding, "first_order_weights")):
-            assert torch.equal(table.weight[0], torch.zeros_like(table.weight[0]))
+        for weight in (*weights_of(embedding), *weights_of(embedding, first_order=True)):
+            assert torch.equal(weight[0], torch.zeros_like(weight[0]))
 
     @pytest.mark.parametrize("combiner", COMBINERS)
     def test_gradients_of_padding_alone_are_finite_and_zero(self, combiner):
@@ -482,6 +504,20 @@ class TestFieldNames:
         _, _, flat = embedding({name: torch.tensor([1, 2]) for name in names})
         assert flat.shape == (2, 8)
 
+    @pytest.mark.parametrize("names", [("a.b", "a__b"), ("keys", "keys_"), ("type", "type_"), ("user", "item")])
+    @pytest.mark.parametrize("kind", ["sparse", "dense", "sequence"])
+    def test_fields_of_one_width_have_rows_of_their_own(self, names, kind):
+        embedding = FeatureEmbedding(schema_of(*(field(name, kind) for name in names)), D)
+        for first_order in (False, True):
+            one, other = weights_of(embedding, first_order)
+            before = other.clone()
+            with torch.no_grad():
+                one.fill_(7.0)
+            assert torch.equal(other, before)
+            assert not (other == 7.0).any()
+        one, other = projections_of(embedding)
+        assert one is not other
+
 
 def gradcheck(module, *inputs):
     """Autograd against finite differences in float64, with respect to the inputs and every parameter."""
@@ -507,9 +543,21 @@ class TestGradients:
     def test_of_cin(self, split_half, activation):
         assert gradcheck(CIN(3, 2, (4, 2), split_half, activation), doubles(2, 3, 2))
 
-    def test_of_cin_in_chunks(self, monkeypatch):
-        monkeypatch.setattr(cin_module, "CHUNK_ROWS", 2)
-        assert gradcheck(CIN(2, 2, (2, 2)), doubles(3, 2, 2))
+    @pytest.mark.parametrize("activation", ["relu", "linear"])
+    def test_of_cin_in_chunks(self, activation, monkeypatch):
+        """Chunks are for float32, where finite differences are too coarse: these are held to float64 in one piece."""
+        module, x = randomise(CIN(2, 2, (2, 2), activation=activation)), torch.randn(5, 2, 2)
+        gradients = []
+        for dtype in (torch.float64, torch.float32):
+            copied, values = copy.deepcopy(module).to(dtype), x.to(dtype).requires_grad_()
+            assert kernels.chunk_size(values) == (5 if dtype is torch.float64 else 2048)
+            monkeypatch.setattr(kernels, "CHUNK_ROWS", 4)
+            assert kernels.chunk_size(values) == (5 if dtype is torch.float64 else 2)
+            copied(values).square().sum().backward()
+            monkeypatch.undo()
+            gradients.append([values.grad.float(), *(weight.grad.float() for weight in copied.parameters())])
+        for one, other in zip(*gradients, strict=True):
+            close(other, one)
 
     @pytest.mark.parametrize(("num_layers", "use_residual"), [(1, False), (2, True)])
     def test_of_attention(self, num_layers, use_residual):
@@ -525,18 +573,23 @@ class TestGradients:
         schema = schema_of(field("user"), field("price", "dense"), field("tags", "sequence", combiner=combiner))
         embedding = randomise(FeatureEmbedding(schema, 2).double())
         batch = batch_of(schema, rows=3) | {"price": torch.randn(3, dtype=torch.float64)}
-        names, weights, kept = [], [], []
-        for name, weight in embedding.named_parameters():
-            table = isinstance(embedding.get_submodule(name.rpartition(".")[0]), nn.Embedding)
-            names.append(name)
-            kept.append(weight.detach()[:1] if table else None)
-            weights.append((weight.detach()[1:] if table else weight.detach()).clone().requires_grad_())
+        rows_of = {name: torch.arange(len(weight)) for name, weight in embedding.named_parameters()}
+        for width, table in embedding.tables.items():
+            learned = torch.ones(len(table.weight), dtype=torch.bool)
+            learned[[0, schema.fields["user"].vocabulary_size]] = False  # where each field begins
+            for name in ("weight", "first_order"):
+                rows_of[f"tables.{width}.{name}"] = learned.nonzero().squeeze(1)
+        shapes = {name: weight.shape for name, weight in embedding.named_parameters()}
+        weights = [weight.detach()[rows_of[name]].clone() for name, weight in embedding.named_parameters()]
 
         def function(*values):
-            full = [v if pad is None else torch.cat([pad, v]) for v, pad in zip(values, kept, strict=True)]
-            return functional_call(embedding, dict(zip(names, full, strict=True)), (batch,))
+            full = {
+                name: value.new_zeros(shapes[name]).index_copy(0, rows, value)
+                for (name, rows), value in zip(rows_of.items(), values, strict=True)
+            }
+            return functional_call(embedding, full, (batch,))
 
-        assert torch.autograd.gradcheck(function, tuple(weights))
+        assert torch.autograd.gradcheck(function, tuple(weight.requires_grad_() for weight in weights))
 
 
 def modules_of_the_package():

@@ -11,6 +11,7 @@ from deepfm.errors import ConfigError
 from deepfm.models import MODELS, BaseCTRModel, create_model, model_class
 from deepfm.models.layers import DNN
 from deepfm.utils import load_checkpoint, save_checkpoint
+from tests.conftest import zero_padding
 
 B = 8
 SMALL = (
@@ -53,9 +54,7 @@ def make(name, *overrides, schema=MIXED):
     with torch.no_grad():  # of a size at which every part shows
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        for table in model.modules():
-            if isinstance(table, torch.nn.Embedding):
-                table.weight[0] = 0.0
+    zero_padding(model)
     return model
 
 
@@ -180,16 +179,17 @@ def test_a_model_is_the_sum_of_its_parts(name):
 def test_the_parts_are_those_of_the_configuration():
     model = make("xdeepfm", "cin.split_half=false", "cin.activation=linear", "dnn.dropout=0.25")
     assert model.cin.output_dim == 7
-    assert isinstance(model.cin.activation, torch.nn.Identity)
+    assert model.cin.linear
+    assert not make("xdeepfm").cin.linear
     assert [layer.p for layer in model.dnn.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25, 0.25]
     model = make("attention_deepfm", "attention.num_layers=3", "attention.use_residual=false")
     assert [layer.use_residual for layer in model.attention.layers] == [False] * 3
-    assert model.dnn.layers[0].in_features == MIXED.num_fields * 4 + MIXED.total_embedding_dim
+    assert model.dnn.layers[0].linear.in_features == MIXED.num_fields * 4 + MIXED.total_embedding_dim
 
 
 def test_the_deep_tower_sees_the_fields_own_widths():
-    assert make("deepfm").dnn.layers[0].in_features == MIXED.total_embedding_dim == 18
-    assert make("xdeepfm").dnn.layers[0].in_features == 18
+    assert make("deepfm").dnn.layers[0].linear.in_features == MIXED.total_embedding_dim == 18
+    assert make("xdeepfm").dnn.layers[0].linear.in_features == 18
 
 
 @everywhere
@@ -197,7 +197,7 @@ def test_the_l2_loss_is_lambda_times_the_sum_of_squares_of_the_tables(name):
     model = make(name, "feature.embedding_l2_reg=0.03")
     total = 0.0
     for key, weight in model.named_parameters():
-        if key.startswith(("embedding.tables.", "embedding.first_order_weights.")):
+        if key.startswith("embedding.tables."):
             total += 0.03 * sum(value**2 for value in weight.detach().double().flatten().tolist())
     loss = model.get_l2_reg_loss()
     assert loss.shape == ()
@@ -332,7 +332,8 @@ def test_the_seed_decides_the_weights(name):
 def test_embedding_dim_replaces_every_fields_width(name):
     model = make(name, "feature.embedding_dim=7")
     assert model.schema.total_embedding_dim == 7 * MIXED.num_fields
-    assert {table.weight.shape[1] for table in model.embedding.tables.values()} == {7}
+    assert {model.embedding.field_weight(name).shape[1] for name in model.schema.fields} == {7}
+    assert list(model.embedding.tables) == ["7"]
     assert model(batch_of()).shape == (B, 1)
     assert MIXED.total_embedding_dim == 18
 

@@ -17,8 +17,11 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from deepfm.data.negatives import Candidates, NegativeSampler
 from deepfm.data.schema import DatasetSchema, FeatureType
+from deepfm.engine.memory import require_memory
 from deepfm.errors import DataError, SchemaError
 from deepfm.utils.seeding import random_stream
+
+ROW_BYTES = 60  # of a training row: user, item and label, and what drawing and shuffling take for a while
 
 Features = dict[str, Tensor]
 Rows = Tensor | slice
@@ -43,6 +46,8 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
     group_offsets: NDArray[np.int64] | None = None  # (U + 1,) where each user's candidates begin and end
 
     def __init__(self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
+        copied = sum(_copied_bytes(column) for column in features.values())
+        require_memory(copied, f"{len(labels):,} rows of {len(features)} fields", "take fewer rows or fields")
         self.labels = torch.as_tensor(np.asarray(labels, dtype=np.float32))
         self.features = {name: _tensor(column) for name, column in features.items()}
         self._check_rows(self.features)
@@ -66,12 +71,22 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
 
     def batch(self, rows: Rows) -> tuple[Features, Tensor]:
         """The features `{field: (B, …)}` and labels `(B,)` of rows given by index `(B,)` or slice."""
-        return {name: column[rows] for name, column in self.features.items()}, self.labels[rows]
+        return {name: _take(column, rows) for name, column in self.features.items()}, _take(self.labels, rows)
 
     def to(self, device: torch.device | str) -> "TabularDataset":
         """Move all tensors to a device, in place."""
         self._map_tensors(lambda tensor: tensor.to(device))
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.labels.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self._tensors())
 
     @property
     def group_ids(self) -> NDArray[np.int64]:
@@ -131,6 +146,9 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
 
     def _stored_column(self, name: str) -> Tensor | None:
         return self.features.get(name)
+
+    def _tensors(self) -> list[Tensor]:
+        return [self.labels, *self.features.values()]
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
         self.labels = change(self.labels)
@@ -213,13 +231,25 @@ class InteractionDataset(TabularDataset):
 
     def batch(self, rows: Rows) -> tuple[Features, Tensor]:
         """The features `{field: (B, …)}` and labels `(B,)` of rows given by index `(B,)` or slice."""
-        users, items = self.users[rows], self.items[rows]
+        users, items = self.pairs(rows)
         features = {name: table.index_select(0, users) for name, table in self.user_table.items()}
         features |= {name: table.index_select(0, items) for name, table in self.item_table.items()}
-        return features, self.labels[rows]
+        return features, _take(self.labels, rows)
+
+    def pairs(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """The positions `(B,)` of rows' users and items in the two tables."""
+        return _take(self.users, rows), _take(self.items, rows)
+
+    @property
+    def num_entities(self) -> int:
+        """Users and items in the two tables."""
+        return sum(len(next(iter(table.values()))) for table in (self.user_table, self.item_table))
 
     def _stored_column(self, name: str) -> Tensor | None:
         return self.user_table.get(name, self.item_table.get(name))
+
+    def _tensors(self) -> list[Tensor]:
+        return [self.labels, self.users, self.items, *self.user_table.values(), *self.item_table.values()]
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
         self.labels, self.users, self.items = map(change, (self.labels, self.users, self.items))
@@ -252,6 +282,11 @@ class TrainingInteractions(InteractionDataset):
     ) -> None:
         self.num_negatives, self.sampler, self.seed = num_negatives, sampler, seed
         self._like_users, self._like_items = users, items
+        require_memory(
+            len(users) * (1 + num_negatives) * ROW_BYTES,
+            f"{len(users):,} likes with {num_negatives:,} negatives each",
+            "lower data.num_neg_train or take fewer rows",
+        )
         block = np.zeros(1 + num_negatives, dtype=np.float32)
         block[0] = 1.0
         super().__init__(tables, np.repeat(users, len(block)), self._draw(0), np.tile(block, len(users)))
@@ -266,7 +301,21 @@ class TrainingInteractions(InteractionDataset):
         return np.concatenate([self._like_items[:, None], negatives], axis=1).reshape(-1)
 
 
-def _tensor(column: NDArray[Any]) -> Tensor:
-    """Integers as int64 and floats as float32, which every device and every embedding takes."""
+def _take(column: Tensor, rows: Rows) -> Tensor:
+    return column[rows] if isinstance(rows, slice) else column.index_select(0, rows)  # a slice is a view
+
+
+def _copied_bytes(column: NDArray[Any]) -> int:
+    """What `_tensor` takes beyond the column itself: nothing where it keeps it."""
     column = np.asarray(column)
-    return torch.as_tensor(column.astype(np.float32 if column.dtype.kind == "f" else np.int64, copy=False))
+    kept = column.dtype in (np.float32, np.int32, np.int64)
+    return 0 if kept else column.size * max(4, min(8, column.itemsize))
+
+
+def _tensor(column: NDArray[Any]) -> Tensor:
+    """Integers as int32 or int64, as they come, and floats as float32, which every device and embedding takes."""
+    column = np.asarray(column)
+    if column.dtype.kind == "f":
+        return torch.as_tensor(column.astype(np.float32, copy=False))
+    narrow = column.dtype.itemsize < 4 or column.dtype == np.int32
+    return torch.as_tensor(column.astype(np.int32 if narrow else np.int64, copy=False))

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from deepfm.engine.device import random_state, restore_random_state
+from deepfm.engine.optimizer import CombinedOptimizer
 from deepfm.engine.schedule import Schedule
 from deepfm.engine.task import Task
 from deepfm.errors import CheckpointError
 from deepfm.utils.io import load_checkpoint, save_checkpoint
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass
@@ -49,7 +50,7 @@ class FitState:
 def save_fit(
     path: Path,
     task: Task,
-    optimizer: torch.optim.Optimizer,
+    optimizer: CombinedOptimizer,
     schedule: Schedule,
     device: torch.device,
     state: FitState,
@@ -70,7 +71,7 @@ def save_fit(
 
 
 def load_fit(
-    path: Path, task: Task, optimizer: torch.optim.Optimizer, schedule: Schedule, device: torch.device
+    path: Path, task: Task, optimizer: CombinedOptimizer, schedule: Schedule, device: torch.device
 ) -> FitState:
     """Read a checkpoint into a task's model, its optimizer, schedule and random state.
 

@@ -5,43 +5,21 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from deepfm.engine.acceleration import autocast, checkpoint_activations, compile_model
 from deepfm.engine.checkpoint import FitState, load_fit, save_fit
+from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.optim import build_optimizer
+from deepfm.engine.optimizer import CombinedOptimizer
 from deepfm.engine.schedule import Schedule
+from deepfm.engine.sparse import clip_gradients
 from deepfm.engine.task import Task
 from deepfm.errors import CheckpointError, TrainingError
 
 LOSS_CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
-
-
-class LoopSettings(Protocol):
-    """The knobs of the loop (`TrainingConfig` has them)."""
-
-    @property
-    def num_epochs(self) -> int: ...  # noqa: D102
-    @property
-    def lr(self) -> float: ...  # noqa: D102
-    @property
-    def optimizer(self) -> str: ...  # noqa: D102
-    @property
-    def scheduler(self) -> str: ...  # noqa: D102
-    @property
-    def plateau_factor(self) -> float: ...  # noqa: D102
-    @property
-    def plateau_patience(self) -> int: ...  # noqa: D102
-    @property
-    def warmup_steps(self) -> int: ...  # noqa: D102
-    @property
-    def accumulation_steps(self) -> int: ...  # noqa: D102
-    @property
-    def early_stopping_patience(self) -> int: ...  # noqa: D102
-    @property
-    def gradient_clip_norm(self) -> float | None: ...  # noqa: D102
 
 
 class Observer:
@@ -89,6 +67,10 @@ def fit(
         TrainingError: the loss is no longer finite; the checkpoint of the last finished epoch stands.
         CheckpointError: the checkpoint is missing, damaged or of another task.
     """
+    if settings.activation_checkpointing:
+        checkpoint_activations(task.model)
+    if settings.compile:
+        compile_model(task.model, device)
     steps = -(-task.num_batches() // settings.accumulation_steps)
     optimizer = build_optimizer(settings.optimizer, settings.lr, task.parameter_groups(), device)
     schedule = Schedule(
@@ -110,7 +92,7 @@ def fit(
         observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
     try:
         while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
-            improved = _run_epoch(task, settings, optimizer, schedule, state, observers)
+            improved = _run_epoch(task, settings, device, optimizer, schedule, state, observers)
             if checkpoint is not None:
                 save_fit(checkpoint, task, optimizer, schedule, device, state)
             for observer in observers:
@@ -126,14 +108,15 @@ def fit(
 def _run_epoch(
     task: Task,
     settings: LoopSettings,
-    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    optimizer: CombinedOptimizer,
     schedule: Schedule,
     state: FitState,
     observers: Sequence[Observer],
 ) -> bool:
     """Train and validate one epoch; whether it is the best so far."""
     epoch, started = state.epoch + 1, time.perf_counter()
-    loss, rows, lr = _train_epoch(task, settings, optimizer, schedule, epoch, observers)
+    loss, rows, lr = _train_epoch(task, settings, device, optimizer, schedule, epoch, observers)
     trained = time.perf_counter()
 
     def on_progress(done: int, total: int) -> None:
@@ -171,7 +154,8 @@ def _run_epoch(
 def _train_epoch(
     task: Task,
     settings: LoopSettings,
-    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    optimizer: CombinedOptimizer,
     schedule: Schedule,
     epoch: int,
     observers: Sequence[Observer],
@@ -180,10 +164,11 @@ def _train_epoch(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     losses = _LossMeter(epoch)
     task.model.train()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     num_batches = task.num_batches()
     for number, batch in enumerate(task.batches(epoch), start=1):
-        loss, rows = task.loss(batch)
+        with autocast(settings.precision, device):
+            loss, rows = task.loss(batch)
         first_of_step = number - (number - 1) % settings.accumulation_steps
         batches_of_step = min(settings.accumulation_steps, num_batches - first_of_step + 1)
         (loss / batches_of_step).backward()
@@ -202,14 +187,14 @@ def _train_epoch(
 def _step(
     parameters: list[nn.Parameter],
     clip_norm: float | None,
-    optimizer: torch.optim.Optimizer,
+    optimizer: CombinedOptimizer,
     schedule: Schedule,
 ) -> None:
     if clip_norm is not None:
-        nn.utils.clip_grad_norm_(parameters, clip_norm)
+        clip_gradients(parameters, clip_norm)
     schedule.apply(optimizer)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
 
 
 class _LossMeter:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from deepfm.engine.optimizer import CombinedOptimizer
 
 
 @dataclass
@@ -41,10 +41,10 @@ class Schedule:
             return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (self.step - self.warmup_steps) / decaying)))
         return rate
 
-    def apply(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the rate of the step about to be taken, and count it."""
+    def apply(self, optimizer: CombinedOptimizer) -> None:
+        """Set the rate of the step about to be taken, times a group's own `lr_factor`, and count it."""
         for group in optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get("lr_factor", 1.0)
         self.step += 1
 
     def epoch_ended(self, improved: bool) -> bool:

@@ -22,11 +22,18 @@ class ParameterGroup:
         parameters: the parameters.
         l2: λ of a penalty λ·Σw² in the loss, which the optimizer applies for free.
         weight_decay: the optimizer's own decay (decoupled under AdamW).
+        row_optimizer: `sparse_adam` or `rowwise_adagrad`, which move only the rows that a sparse gradient holds;
+            None for the fit's optimizer.
+        lazy_l2: whether `l2` acts on the rows of a sparse gradient alone; row optimizers have no other way.
+        lr: a base learning rate of their own, which the schedule scales like that of the others.
     """
 
     parameters: list[nn.Parameter]
     l2: float = 0.0
     weight_decay: float = 0.0
+    row_optimizer: str | None = None
+    lazy_l2: bool = False
+    lr: float | None = None
 
 
 class Task(ABC):

@@ -11,9 +11,11 @@ from deepfm.data.dataset import TabularDataset
 from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import TrainingError
 from deepfm.models import BaseCTRModel, evaluation_mode
+from deepfm.models.layers.kernels import scoring_kernels
 from deepfm.training.metrics import RankingEvaluator, compute_auc, compute_logloss
+from deepfm.training.scoring import scorer
 
-SCORING_ROWS = 8_192  # rows a forward pass: large enough to amortise calls, small enough to stay in cache
+SCORING_ROWS = 4_096  # rows a forward pass: enough to amortise calls, few enough to stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +55,10 @@ def score_rows(
         TrainingError: a score is NaN or infinite; the model and the batch are named.
     """
     parts = []
-    with evaluation_mode(model):
+    with evaluation_mode(model), scoring_kernels():
+        score = scorer(model, dataset)
         for start in range(0, len(dataset), SCORING_ROWS):
-            features, _ = dataset.batch(slice(start, start + SCORING_ROWS))
-            parts.append(model(features).squeeze(1))
+            parts.append(score(slice(start, start + SCORING_ROWS)))
             on_progress(min(start + SCORING_ROWS, len(dataset)), len(dataset))
     scores = torch.cat(parts).float().cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores))

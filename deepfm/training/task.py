@@ -1,13 +1,16 @@
 """Click prediction as a task of the engine."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import Features, TabularDataset
+from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
 from deepfm.models import BaseCTRModel
@@ -15,6 +18,7 @@ from deepfm.training.evaluation import evaluate_scores, score_rows
 from deepfm.utils.seeding import random_stream
 
 Batch = tuple[Features, Tensor]
+SPARSE_ROWS = 100_000  # from so many table rows on, a dense gradient costs more than the rows that a batch holds
 
 
 class CTRTask(Task):
@@ -23,11 +27,12 @@ class CTRTask(Task):
     Args:
         model: gives logits `(B, 1)`.
         config: batch size, monitored metric, penalties, seed.
-        train_ds, val_ds: on the model's device.
+        train_ds, val_ds: on the model's device, or in main memory, from where their batches are moved.
         identity: what a checkpoint must agree on to be continued.
 
     Raises:
-        ConfigError: the monitored metric cannot be measured, or batch normalisation meets batches of one row.
+        ConfigError: the monitored metric cannot be measured, batch normalisation meets batches of one row, or the
+            device lacks what a switch needs.
     """
 
     def __init__(
@@ -41,6 +46,15 @@ class CTRTask(Task):
         self.model: BaseCTRModel = model
         self.config, self.train_ds, self.val_ds = config, train_ds, val_ds
         self.identity = dict(identity or {})
+        device = next(model.parameters()).device
+        lazy = config.training.embedding_optimizer != "same" or config.training.lazy_embedding_l2
+        if lazy and device.type == "mps":
+            raise ConfigError(
+                "training.embedding_optimizer and training.lazy_embedding_l2 need sparse gradients, which MPS has not; "
+                "use embedding_optimizer=same and lazy_embedding_l2=false, or device=cpu"
+            )
+        large = device.type == "cpu" and model.embedding.num_rows >= SPARSE_ROWS
+        model.embedding.sparse_gradients = lazy or large
         self.metric = config.training.metric
         self.maximize = self.metric != "logloss"
         if "@" in self.metric and val_ds.group_offsets is None:
@@ -64,16 +78,18 @@ class CTRTask(Task):
         """Batches of shuffled rows, a pure function of (seed, epoch)."""
         self.train_ds.resample(epoch)
         rows = len(self.train_ds)
-        order = torch.from_numpy(random_stream("row order", self.config.seed, epoch).permutation(rows))
-        order = order.to(self.train_ds.labels.device)
+        numbers = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
+        random_stream("row order", self.config.seed, epoch).shuffle(numbers)
+        order = torch.from_numpy(numbers).to(self.train_ds.device)
         size, count = self.config.training.batch_size, self.num_batches()
-        for number in range(count):
-            yield self.train_ds.batch(order[number * size : rows if number == count - 1 else (number + 1) * size])
+        bounds = [*range(0, count * size, size), rows]
+        gathered = (self.train_ds.batch(order[start:end]) for start, end in pairwise(bounds))
+        return feed(gathered, next(self.model.parameters()).device)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The mean cross-entropy of a batch, and its rows."""
         features, labels = batch
-        logits = self.model(features).squeeze(1)  # (B,)
+        logits = self.model(features).squeeze(1).float()  # (B,)
         return F.binary_cross_entropy_with_logits(logits, labels), len(labels)
 
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
@@ -87,9 +103,17 @@ class CTRTask(Task):
         tables = self.model.embedding.table_parameters()
         known = {id(weight) for weight in tables}
         others = [weight for weight in self.model.parameters() if id(weight) not in known]
+        training = self.config.training
+        row_optimizer = None if training.embedding_optimizer == "same" else training.embedding_optimizer
         return [
-            ParameterGroup(tables, l2=self.config.feature.embedding_l2_reg),
-            ParameterGroup(others, weight_decay=self.config.training.weight_decay),
+            ParameterGroup(
+                tables,
+                l2=self.config.feature.embedding_l2_reg,
+                row_optimizer=row_optimizer,
+                lazy_l2=training.lazy_embedding_l2,
+                lr=training.embedding_lr,
+            ),
+            ParameterGroup(others, weight_decay=training.weight_decay),
         ]
 
     def fingerprint(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from deepfm.data.schema import DatasetSchema
 from deepfm.engine.checkpoint import FitState
 from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import Observer, fit
+from deepfm.engine.memory import fits
 from deepfm.engine.run import RunFolder
 from deepfm.engine.task import Progress, no_progress
 from deepfm.models import BaseCTRModel
@@ -27,7 +28,7 @@ class Trainer:
         model: the model; it is moved to the device.
         schema: what the data sets hold; they are checked against it.
         config: the experiment.
-        train_ds, val_ds, test_ds: the data sets; they are moved to the device.
+        train_ds, val_ds, test_ds: the data sets; they are moved to the device where they fit.
         device: where to train; None for `config.device`.
         run: a folder for checkpoints, weights and the epochs' metrics; None for no files.
         observers: watch the fit.
@@ -62,7 +63,10 @@ class Trainer:
         self.train_ds, self.val_ds, self.test_ds = train_ds, val_ds, test_ds
         for dataset in (train_ds, val_ds, test_ds):
             dataset.check(schema)
-            dataset.to(self.device)
+            if fits(dataset.nbytes, self.device):
+                dataset.to(self.device)
+            else:
+                log.info("%r stays in main memory, as %s has too little free; batches are copied", dataset, self.device)
         self.evaluations: dict[str, Evaluation] = {}
         self.identity = dict(identity or {"schema": schema.fingerprint(), "model": config.model_name})
         self._task = CTRTask(model, config, train_ds, val_ds, self.identity)

@@ -13,20 +13,16 @@ import torch
 from torch import nn
 
 from deepfm.engine.loop import Observer, fit
+from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.task import Task
 from deepfm.errors import CheckpointError, TrainingError
 
 
 @dataclass(frozen=True)
-class Knobs:
+class Knobs(LoopSettings):
     num_epochs: int = 6
     lr: float = 0.05
-    optimizer: str = "adam"
     scheduler: str = "none"
-    plateau_factor: float = 0.1
-    plateau_patience: int = 1
-    warmup_steps: int = 0
-    accumulation_steps: int = 1
     early_stopping_patience: int = 10
     gradient_clip_norm: float | None = None
 

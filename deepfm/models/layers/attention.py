@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepfm.engine.acceleration import Recomputable
 from deepfm.errors import ConfigError
 
 
@@ -49,7 +50,7 @@ class MultiHeadSelfAttention(nn.Module):
         return x
 
 
-class _AttentionLayer(nn.Module):
+class _AttentionLayer(Recomputable):
     """One layer: project, attend, project back, add, normalise."""
 
     def __init__(self, embed_dim: int, num_heads: int, attention_dim: int, use_residual: bool) -> None:

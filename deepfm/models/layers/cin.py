@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepfm.engine.acceleration import Recomputable
 from deepfm.errors import ConfigError
+from deepfm.models.layers.kernels import chunk_size, interact
 
-CHUNK_ROWS = 8192  # rows of (B·D) a matrix product; the outer products of a chunk stay in the processor's cache
 
-
-class CIN(nn.Module):
+class CIN(Recomputable):
     """Vector-wise interactions of bounded degree (Lian et al., 2018, equations 6 to 8).
 
     Layer k takes the outer product of its input maps with the fields, per embedding dimension, and compresses it by a
     1x1 convolution, here as one matrix product over `(B·D, H·F)`. With `split_half`, the first half of each hidden
     layer's maps feeds the next layer and the second half goes to the output; the last layer goes out whole.
+    Two forms are published: ReLU with split halves (the paper, DeepCTR) and linear without (FuxiCTR); a linear layer's
+    output is summed over D before the product, which is the same at a D-th of the cost.
 
     Args:
         num_fields: F.
@@ -52,7 +55,7 @@ class CIN(nn.Module):
                 "in every layer but the last, or cin.split_half=false"
             )
         self.embed_dim = embed_dim
-        self.activation = nn.ReLU() if activation == "relu" else nn.Identity()
+        self.linear = activation == "linear"
         self.compressions = nn.ModuleList()
         self._shares: list[tuple[int, int]] = []  # a layer's maps [:feeds] go on, its maps [leaves:] go out
         self.output_dim = 0
@@ -60,24 +63,37 @@ class CIN(nn.Module):
         for depth, size in enumerate(layer_sizes):
             self.compressions.append(nn.Linear(maps * num_fields, size))
             last = depth == len(layer_sizes) - 1
-            feeds, leaves = (size // 2, size // 2) if split_half and not last else (size, 0)
+            feeds, leaves = (0, 0) if last else (size // 2, size // 2) if split_half else (size, 0)
             self._shares.append((feeds, leaves))
             self.output_dim += size - leaves
             maps = feeds
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F, D)` → `(B, output_dim)`, summed over D."""
-        batch, num_fields, dim = x.shape
-        rows = x.transpose(1, 2).reshape(batch * dim, num_fields)  # (B·D, F)
-        outputs = [self._interact(chunk) for chunk in rows.split(CHUNK_ROWS - CHUNK_ROWS % dim or dim)]
-        return torch.cat(outputs, dim=0)
+        return torch.cat([self._interact(part) for part in x.split(chunk_size(x))], dim=0)
 
-    def _interact(self, fields: Tensor) -> Tensor:
-        """Rows `(b·D, F)` of whole examples → `(b, output_dim)`."""
-        maps, pooled = fields, []
+    def _interact(self, x: Tensor) -> Tensor:
+        fields = x.transpose(1, 2)  # (b, D, F)
+        rows = fields.reshape(-1, fields.shape[2])  # (b·D, F)
+        maps, pooled = rows, []
         for compress, (feeds, leaves) in zip(self.compressions, self._shares, strict=True):
-            outer = (maps.unsqueeze(2) * fields.unsqueeze(1)).flatten(1)  # (b·D, H·F)
-            maps = self.activation(compress(outer))  # (b·D, H')
-            pooled.append(maps[:, leaves:].unflatten(0, (-1, self.embed_dim)).sum(dim=1))  # (b, out)
-            maps = maps[:, :feeds]
+            assert isinstance(compress, nn.Linear)
+            weight, bias = compress.weight, compress.bias  # (H', H·F), (H',)
+            if self.linear:  # what goes out needs no maps: sum over D first
+                pooled.append(self._pool_products(maps, fields, weight[leaves:], bias[leaves:]))
+                if feeds:
+                    maps = interact(maps, rows, weight[:feeds], bias[:feeds])
+                continue
+            maps = torch.relu(interact(maps, rows, weight, bias))  # (b·D, H')
+            if leaves:
+                maps, out = maps.split([feeds, len(weight) - leaves], dim=1)
+            else:
+                out = maps
+            pooled.append(out.unflatten(0, (-1, self.embed_dim)).sum(dim=1))  # (b, out)
         return torch.cat(pooled, dim=1)
+
+    def _pool_products(self, maps: Tensor, fields: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """A linear layer's maps summed over D, without forming them: `(B, out)`."""
+        by_example = maps.unflatten(0, (-1, self.embed_dim)).transpose(1, 2)  # (B, H, D)
+        products = torch.bmm(by_example, fields).flatten(1)  # (B, H·F), summed over D
+        return F.linear(products, weight, self.embed_dim * bias)

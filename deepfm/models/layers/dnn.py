@@ -1,10 +1,15 @@
 """The deep tower."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepfm.engine.acceleration import Recomputable
 from deepfm.errors import ConfigError
+from deepfm.models.layers.kernels import dropout, remembered, scoring
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -14,6 +19,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
+
+
+class Dropout(nn.Dropout):
+    """Dropout as torch's, with cheaper random numbers on CPU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return dropout(input, self.p, self.training)
 
 
 class DNN(nn.Module):
@@ -47,20 +60,47 @@ class DNN(nn.Module):
             raise ConfigError("dnn.hidden_units = [] has no layer; expected at least one width, such as [64]")
         if activation not in ACTIVATIONS:
             raise ConfigError(f"activation {activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
-        layers: list[nn.Module] = []
-        width = input_dim
-        for units in hidden_units:
-            layers.append(nn.Linear(width, units))
-            if use_batch_norm:
-                layers.append(nn.BatchNorm1d(units))
-            layers.append(ACTIVATIONS[activation]())
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
-            width = units
-        self.layers = nn.Sequential(*layers)
-        self.output_dim = width
+        widths = [input_dim, *hidden_units]
+        self.layers = nn.Sequential(
+            *(_HiddenLayer(wide, narrow, activation, dropout, use_batch_norm) for wide, narrow in pairwise(widths))
+        )
+        self.output_dim = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, input_dim)` → `(B, output_dim)`."""
         output: Tensor = self.layers(x)
         return output
+
+
+class _HiddenLayer(Recomputable):
+    """One layer of the tower."""
+
+    def __init__(self, wide: int, narrow: int, activation: str, dropout: float, use_batch_norm: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(wide, narrow)
+        self.norm = nn.BatchNorm1d(narrow) if use_batch_norm else None
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = Dropout(dropout) if dropout > 0 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, wide)` → `(B, narrow)`."""
+        if scoring() and not self.training:
+            return self._score(x)
+        x = self.linear(x)
+        x = x if self.norm is None else self.norm(x)
+        x = self.activation(x)
+        return x if self.dropout is None else self.dropout(x)
+
+    def _score(self, x: Tensor) -> Tensor:
+        """The same in evaluation mode, with the normalisation folded into the weights."""
+        weight, bias = remembered(self, self._folded)
+        x = F.linear(x, weight, bias)
+        output: Tensor = x.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(x)
+        return output
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        weight, bias, norm = self.linear.weight, self.linear.bias, self.norm
+        if norm is None or norm.running_mean is None or norm.running_var is None:
+            return weight, bias
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return weight * scale.unsqueeze(1), (bias - norm.running_mean) * scale + norm.bias

@@ -1,10 +1,13 @@
 """Fields to vectors: the three views that every model shares."""
 
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.errors import ConfigError
+from deepfm.models.layers.kernels import lookup
 
 PADDING_INDEX = 0
 
@@ -12,13 +15,18 @@ PADDING_INDEX = 0
 class FeatureEmbedding(nn.Module):
     """Embeds a batch once for the linear, the interaction and the deep part.
 
-    A field has a table of its own width and a projection without bias to the common width D. Index 0 is padding and
-    unknown: its rows are zero and never receive a gradient, so it contributes exactly zero to every view.
+    A field has rows of its own in a table of its width, which it shares with all fields of that width, and a projection
+    without bias to the common width D. Index 0 is padding and unknown: its rows are zero and never receive a gradient,
+    so it contributes exactly zero to every view. `field_weight` shows the rows of one field.
 
     Args:
         schema: F fields, of total own width T.
         fm_embed_dim: D.
         projection: `always`, `if_needed` (only for fields whose own width is not D) or `none`.
+
+    Attributes:
+        sparse_gradients: whether the tables' gradients are sparse tensors of the rows that a batch holds, which
+            `engine.optim.build_optimizer` takes and most of torch's own optimizers do not; False.
 
     Raises:
         ConfigError: `projection` is `none` and a field's own width is not D.
@@ -34,14 +42,9 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         self.schema = schema
         self.embed_dim = fm_embed_dim
-        self.tables = nn.ModuleDict()
-        self.first_order_weights = nn.ModuleDict()
+        self.sparse_gradients = False
         self.projections = nn.ModuleDict()
-        self._keys = {name: _module_key(name) for name in schema.fields}
         for field in schema.fields.values():
-            key = self._keys[field.name]
-            self.tables[key] = _table(field, field.embedding_dim)
-            self.first_order_weights[key] = _table(field, 1)
             width = field.embedding_dim
             if projection == "none" and width != fm_embed_dim:
                 raise ConfigError(
@@ -49,21 +52,51 @@ class FeatureEmbedding(nn.Module):
                     f"and {field.name!r} is {width} wide; set feature.embedding_dim={fm_embed_dim} or a projection"
                 )
             if projection == "always" or width != fm_embed_dim:
-                self.projections[key] = nn.Linear(width, fm_embed_dim, bias=False)
+                self.projections[_module_key(field.name)] = nn.Linear(width, fm_embed_dim, bias=False)
+        widths = sorted({field.embedding_dim for field in schema.fields.values()})
+        self.tables = nn.ModuleDict(
+            {
+                str(width): _WidthTable([f for f in schema.fields.values() if f.embedding_dim == width])
+                for width in widths
+            }
+        )
+        self._shared_width = len(widths) == 1 and not self.projections
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform weights; padding rows zero."""
-        for weight in self.parameters():
-            nn.init.xavier_uniform_(weight)
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                with torch.no_grad():
-                    module.weight[PADDING_INDEX] = 0.0
+        """Xavier-uniform weights, field by field; padding rows zero."""
+        with torch.no_grad():
+            for first_order in (False, True):
+                for field in self.schema.fields.values():
+                    weight = self.field_weight(field.name, first_order)
+                    nn.init.xavier_uniform_(weight)
+                    if field.feature_type is not FeatureType.DENSE:
+                        weight[PADDING_INDEX] = 0.0
+        for projection in self.projections.parameters():
+            nn.init.xavier_uniform_(projection)
+
+    def field_weight(self, name: str, first_order: bool = False) -> Tensor:
+        """One field's part of its table, a view: `(vocabulary_size, width)`, or `(1, width)` for a dense field.
+
+        Args:
+            name: the field.
+            first_order: the linear weights, of width 1, instead.
+        """
+        return self._table_of(self.schema.fields[name]).field_weight(name, first_order)
+
+    def projection_of(self, name: str) -> nn.Linear | None:
+        """A field's projection to the common width, where it has one."""
+        projection = dict(self.projections.items()).get(_module_key(name))
+        return projection if isinstance(projection, nn.Linear) else None
 
     def table_parameters(self) -> list[nn.Parameter]:
         """The weights that `feature.embedding_l2_reg` penalises: the tables of both orders, projections apart."""
-        return [*self.tables.parameters(), *self.first_order_weights.parameters()]
+        return list(self.tables.parameters())
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all tables, padding included, those of dense fields apart."""
+        return sum(field.vocabulary_size for field in self.schema.fields.values())
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Embed a batch.
@@ -74,41 +107,111 @@ class FeatureEmbedding(nn.Module):
         Returns:
             first order `(B, 1)`, field embeddings `(B, F, D)`, flat embeddings `(B, T)`.
         """
-        first_order, projected, own = [], [], []
+        embedded = {width: table(batch, self.sparse_gradients) for width, table in self.tables.items()}
+        first_order = torch.cat([linear for linear, _ in embedded.values()], dim=1).sum(dim=1, keepdim=True)  # (B, 1)
+        if self._shared_width:
+            ((_, vectors),) = embedded.values()  # (B, F, D)
+            return first_order, vectors, vectors.flatten(1)
+        columns = {width: iter(vectors.unbind(1)) for width, (_, vectors) in embedded.items()}
+        own, projected = [], []
         for field in self.schema.fields.values():
-            key, column = self._keys[field.name], batch[field.name]
-            first_order.append(_embed(field, self.first_order_weights[key], column))  # (B, 1)
-            vector = _embed(field, self.tables[key], column)  # (B, d)
+            vector = next(columns[str(field.embedding_dim)])  # (B, d)
+            projection = self.projection_of(field.name)
             own.append(vector)
-            projected.append(self.projections[key](vector) if key in self.projections else vector)  # (B, D)
-        return (
-            torch.cat(first_order, dim=1).sum(dim=1, keepdim=True),
-            torch.stack(projected, dim=1),
-            torch.cat(own, 1),
-        )
+            projected.append(vector if projection is None else projection(vector))  # (B, D)
+        return first_order, torch.stack(projected, dim=1), torch.cat(own, dim=1)
+
+    def _table_of(self, field: FieldSchema) -> "_WidthTable":
+        table = self.tables[str(field.embedding_dim)]
+        assert isinstance(table, _WidthTable)
+        return table
 
 
-class _DenseVector(nn.Module):
-    """The learned vector that a number is multiplied with."""
+class _WidthTable(nn.Module):
+    """All fields of one width: their rows one below the other, and the learned vectors of their numbers.
 
-    def __init__(self, width: int) -> None:
+    Fields keep their order; neighbours of one type are embedded together.
+    """
+
+    keep: Tensor
+
+    def __init__(self, fields: list[FieldSchema]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(1, width))
+        self.width = fields[0].embedding_dim
+        self.fields = fields
+        self._first_rows: dict[str, int] = {}
+        self._first_numbers: dict[str, int] = {}
+        rows = numbers = 0
+        for field in fields:
+            if field.feature_type is FeatureType.DENSE:
+                self._first_numbers[field.name] = numbers
+                numbers += 1
+            else:
+                self._first_rows[field.name] = rows
+                rows += field.vocabulary_size
+        self.runs = [list(run) for _, run in groupby(fields, key=_run_key)]
+        if rows:
+            self.weight = nn.Parameter(torch.empty(rows, self.width))
+            self.first_order = nn.Parameter(torch.empty(rows, 1))
+            keep = torch.ones(rows, 1)
+            keep[torch.tensor(list(self._first_rows.values())) + PADDING_INDEX] = 0.0
+            self.register_buffer("keep", keep, persistent=False)
+        if numbers:
+            self.dense_weight = nn.Parameter(torch.empty(numbers, self.width))
+            self.dense_first_order = nn.Parameter(torch.empty(numbers, 1))
+        for position, run in enumerate(self.runs):
+            if run[0].name in self._first_rows:
+                first = torch.tensor([self._first_rows[field.name] for field in run], dtype=torch.int32)
+                self.register_buffer(f"offsets{position}", first, persistent=False)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Numbers `(B,)` or `(B, 1)` to `(B, width)`."""
-        return values.reshape(-1, 1) * self.weight
+    def field_weight(self, name: str, first_order: bool) -> Tensor:
+        if name in self._first_numbers:
+            numbers = self.dense_first_order if first_order else self.dense_weight
+            return numbers[self._first_numbers[name] :][:1]
+        size = next(field.vocabulary_size for field in self.fields if field.name == name)
+        return (self.first_order if first_order else self.weight)[self._first_rows[name] :][:size]
+
+    def forward(self, batch: dict[str, Tensor], sparse_gradients: bool) -> tuple[Tensor, Tensor]:
+        """Linear terms `(B, n)` and vectors `(B, n, width)` of the n fields."""
+        blocks = [
+            self._rows(batch, run, getattr(self, f"offsets{position}"))
+            for position, run in enumerate(self.runs)
+            if run[0].name in self._first_rows
+        ]
+        found = iter(lookup(self.weight, self.first_order, blocks, self.keep, sparse_gradients) if blocks else ())
+        linear, vectors = [], []
+        for run in self.runs:
+            kind = run[0].feature_type
+            if kind is FeatureType.DENSE:
+                start = self._first_numbers[run[0].name]
+                numbers = torch.stack([batch[field.name].reshape(-1) for field in run], dim=1)  # (B, n)
+                linear.append(numbers * self.dense_first_order[start : start + len(run)].view(-1))
+                vectors.append(numbers.unsqueeze(2) * self.dense_weight[start : start + len(run)])
+                continue
+            rows, terms = next(found)
+            if kind is FeatureType.SEQUENCE:
+                tokens, combiner = batch[run[0].name], run[0].combiner
+                rows = _pool(rows, tokens, combiner).unsqueeze(1)
+                terms = _pool(terms.unsqueeze(2), tokens, combiner)
+            linear.append(terms)  # (B, n)
+            vectors.append(rows)  # (B, n, width)
+        return _joined(linear), _joined(vectors)
+
+    def _rows(self, batch: dict[str, Tensor], run: list[FieldSchema], offsets: Tensor) -> Tensor:
+        """The rows of a run of fields in the table: `(B, n)`, or `(B, max_length)` of a sequence."""
+        if run[0].feature_type is FeatureType.SEQUENCE:
+            return batch[run[0].name].to(torch.int32) + offsets
+        return torch.stack([batch[field.name] for field in run], dim=1).to(torch.int32) + offsets
 
 
-def _table(field: FieldSchema, width: int) -> nn.Module:
-    if field.feature_type is FeatureType.DENSE:
-        return _DenseVector(width)
-    return nn.Embedding(field.vocabulary_size, width, padding_idx=PADDING_INDEX)
+def _run_key(field: FieldSchema) -> str:
+    """Neighbours with the same key are embedded together; a sequence, which has an axis more, is by itself."""
+    kind = str(field.feature_type)
+    return f"{kind} {field.name}" if field.feature_type is FeatureType.SEQUENCE else kind
 
 
-def _embed(field: FieldSchema, table: nn.Module, column: Tensor) -> Tensor:
-    vectors: Tensor = table(column)
-    return _pool(vectors, column, field.combiner) if field.feature_type is FeatureType.SEQUENCE else vectors
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _pool(vectors: Tensor, tokens: Tensor, combiner: str) -> Tensor:

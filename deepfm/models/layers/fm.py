@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from deepfm.models.layers.kernels import pairwise
+
 
 class FMInteraction(nn.Module):
     """Σ over pairs of fields of their inner product, in O(F·D) (Rendle, 2010, lemma 3.1).
@@ -13,6 +15,4 @@ class FMInteraction(nn.Module):
 
     def forward(self, field_embeddings: Tensor) -> Tensor:
         """Half of (square of the sum - sum of the squares): `(B, F, D)` → `(B, 1)`."""
-        square_of_sum = field_embeddings.sum(dim=1).square()  # (B, D)
-        sum_of_squares = field_embeddings.square().sum(dim=1)  # (B, D)
-        return 0.5 * (square_of_sum - sum_of_squares).sum(dim=1, keepdim=True)
+        return pairwise(field_embeddings)

@@ -1,0 +1,76 @@
+"""DeepCTR-Torch: `compile("adam", "binary_crossentropy")`, `fit` and `predict`, quiet, without metrics a batch.
+
+Dense numbers go to the linear part and straight to the tower, as its documentation has them, and not to the
+interactions. `--override optimizer=fused` hands it a fused Adam instead of its own.
+"""
+
+from typing import Any
+
+import numpy as np
+import requests
+import torch
+from numpy.typing import NDArray
+from worker import Contender, main
+from workload import Columns, Rows, Workload
+
+
+def _offline(*_: Any, **__: Any) -> None:
+    raise OSError("the benchmark asks no server")
+
+
+requests.get = _offline  # importing the package asks PyPI for newer versions, in a thread
+
+from deepctr_torch.inputs import DenseFeat, SparseFeat, VarLenSparseFeat  # noqa: E402
+from deepctr_torch.models import DeepFM, xDeepFM  # noqa: E402
+
+
+class DeepCTRTorch(Contender):
+    distribution = "deepctr-torch"
+
+    def __init__(self, workload: Workload, overrides: dict[str, str]) -> None:
+        super().__init__(workload, overrides)
+        columns = [_feature(field, workload.embedding_dim) for field in workload.fields]
+        tower = {
+            "dnn_hidden_units": workload.hidden_units,
+            "dnn_dropout": workload.dropout,
+            "dnn_use_bn": workload.batch_norm,
+            "l2_reg_linear": 0.0,
+            "l2_reg_embedding": 0.0,
+            "seed": workload.seed,
+        }
+        if workload.model == "xdeepfm":
+            self.model = xDeepFM(
+                columns,
+                columns,
+                cin_layer_size=workload.cin_layers,
+                cin_split_half=workload.cin_split_half,
+                cin_activation=workload.cin_activation,
+                **tower,
+            )
+        else:
+            self.model = DeepFM(columns, columns, **tower)
+        optimizer: Any = "adam"  # its learning rate is 1e-3
+        if overrides.get("optimizer") == "fused":
+            optimizer = torch.optim.Adam(self.model.parameters(), lr=workload.lr, fused=True)
+        self.model.compile(optimizer, "binary_crossentropy", metrics=None)
+
+    def load(self, rows: Rows, shuffle: bool) -> tuple[Columns, NDArray[np.float32]]:
+        return rows.columns, rows.labels
+
+    def train(self, data: tuple[Columns, NDArray[np.float32]]) -> float:
+        history = self.model.fit(*data, batch_size=self.workload.batch_size, epochs=1, verbose=0)
+        return float(history.history["loss"][-1])
+
+    def score(self, data: tuple[Columns, NDArray[np.float32]]) -> NDArray[Any]:
+        return self.model.predict(data[0], batch_size=self.workload.scoring_rows).reshape(-1)
+
+
+def _feature(field: Any, width: int) -> Any:
+    if field.kind == "dense":
+        return DenseFeat(field.name, 1)
+    feature = SparseFeat(field.name, field.vocabulary_size, embedding_dim=width)
+    return VarLenSparseFeat(feature, maxlen=field.max_length, combiner="mean") if field.kind == "sequence" else feature
+
+
+if __name__ == "__main__":
+    main(DeepCTRTorch)

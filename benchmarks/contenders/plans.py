@@ -1,0 +1,273 @@
+"""What is measured: the workloads' data and sizes, and who takes part in each.
+
+Adding a contender or a variant of one is a line in `WORKLOADS`.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders.workload import Field, Rows, Workload
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH_ROWS, SCORING_ROWS, QUICK_ROWS = 4096, 8192, 4096
+# Distinct values of Criteo's 26 categorical fields (the public 45-million-row set); cut here to a total of a million.
+CRITEO_VALUES = (
+    *(1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194),
+    *(27, 14992, 5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572),
+)
+NUM_DENSE = 13
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender in a workload.
+
+    Args:
+        name: as the table shows it.
+        script: a file of this folder, without `.py`; empty for the package's own command.
+        environment: a folder of `.bench/`; empty for the package's own environment.
+        overrides: `key=value` of a variant.
+        predict: `bulk` or `per-user`, where candidates are scored.
+        learns: whether its loss must fall.
+        extra: measured only where `--contenders` asks for it.
+    """
+
+    name: str
+    script: str
+    environment: str = ""
+    overrides: tuple[str, ...] = ()
+    predict: str = ""
+    learns: bool = True
+    extra: bool = False
+
+
+OURS = Entry("deepfm", "deepfm_run")
+LEAN = Entry("lean loop, fused table", "lean")
+PER_ROW = Entry("per-row Dataset", "per_row")
+PRODUCTS = Entry("matrix products of the tower alone", "products", learns=False)
+DEEPCTR = Entry("DeepCTR-Torch", "deepctr_torch_run", "deepctr_torch")
+FUXICTR = Entry("FuxiCTR", "fuxictr_run", "fuxictr")
+RECHUB = Entry("torch-rechub", "torch_rechub_run", "torch_rechub")
+# What a peer's users could do beyond its documentation; measured on demand.
+DEEPCTR_FUSED = replace(DEEPCTR, name="DeepCTR-Torch, fused Adam", overrides=("optimizer=fused",), extra=True)
+FUXICTR_WORKER = replace(FUXICTR, name="FuxiCTR, one loader process", overrides=("num_workers=1",), extra=True)
+RECHUB_FUSED = replace(RECHUB, name="torch-rechub, fused Adam", overrides=("optimizer=fused",), extra=True)
+
+CLIPS = "deepfm, FuxiCTR and the lean loop clip gradients at norm 10; DeepCTR-Torch and torch-rechub do not."
+FIRST_ORDER = (
+    "A sequence's first-order weights are averaged (deepfm, DeepCTR-Torch, lean) or summed (FuxiCTR); torch-rechub's "
+    "first order is a linear layer on the embeddings, so it has fewer parameters."
+)
+DENSE = (
+    "DeepCTR-Torch and torch-rechub feed dense numbers straight to the tower, whose first layer is then 429 wide, not "
+    "624; the others embed them. torch-rechub's tower always has BatchNorm, here as well."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A workload with its contenders; the first entry is what the others are compared with.
+
+    Args:
+        kind: `train`, `predict` or `job`.
+        data: the name of its training rows: `movielens` or `criteo`.
+        sizes: changes to the defaults of `Workload`.
+        rows: training rows a turn; 0 for all there are.
+    """
+
+    title: str
+    kind: str
+    data: str
+    entries: tuple[Entry, ...]
+    sizes: dict[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    notes: tuple[str, ...] = ()
+
+
+PLAIN = {"batch_norm": False, "dropout": 0.0}
+FULL = {"batch_norm": True, "dropout": 0.1}
+XDEEPFM = {**PLAIN, "model": "xdeepfm", "cin_layers": (128, 128)}
+RELU_CIN = {**XDEEPFM, "cin_split_half": True, "cin_activation": "relu"}
+LINEAR_CIN = {**XDEEPFM, "cin_split_half": False, "cin_activation": "linear"}
+SCORING = tuple(
+    replace(entry, name=f"{entry.name}, {text}", predict=how)
+    for how, text in (("bulk", "all rows at once"), ("per-user", "a loop over users"))
+    for entry in (OURS, DEEPCTR, FUXICTR, RECHUB)
+)
+
+WORKLOADS: dict[str, tuple[Plan, ...]] = {
+    "a": (
+        Plan(
+            "(a) DeepFM, MovieLens-100K's seven fields, one epoch, no BatchNorm, no dropout",
+            "train",
+            "movielens",
+            (OURS, DEEPCTR, FUXICTR, LEAN, PER_ROW, PRODUCTS, DEEPCTR_FUSED, FUXICTR_WORKER),
+            PLAIN,
+            notes=(CLIPS, FIRST_ORDER),
+        ),
+        Plan(
+            "(a) DeepFM, MovieLens-100K's seven fields, one epoch, BatchNorm and dropout 0.1",
+            "train",
+            "movielens",
+            (OURS, DEEPCTR, FUXICTR, RECHUB, LEAN, PER_ROW, PRODUCTS, DEEPCTR_FUSED, FUXICTR_WORKER, RECHUB_FUSED),
+            FULL,
+            notes=(CLIPS, FIRST_ORDER),
+        ),
+    ),
+    "b": (
+        Plan(
+            "(b) DeepFM, Criteo-shaped: 13 dense and 26 sparse fields, tower 400-400-400",
+            "train",
+            "criteo",
+            (OURS, DEEPCTR, FUXICTR, RECHUB, LEAN, PER_ROW, PRODUCTS, DEEPCTR_FUSED, FUXICTR_WORKER, RECHUB_FUSED),
+            {**PLAIN, "hidden_units": (400, 400, 400)},
+            notes=(CLIPS, DENSE),
+        ),
+    ),
+    "c": (
+        Plan(
+            "(c) xDeepFM on (a)'s rows, CIN 128-128 with ReLU and split halves",
+            "train",
+            "movielens",
+            (OURS, DEEPCTR),
+            RELU_CIN,
+            rows=65_536,
+            notes=(CLIPS, "FuxiCTR's CIN has neither ReLU nor split; torch-rechub has no xDeepFM."),
+        ),
+        Plan(
+            "(c) xDeepFM on (a)'s rows, CIN 128-128, linear, no split",
+            "train",
+            "movielens",
+            (OURS, FUXICTR, DEEPCTR),
+            LINEAR_CIN,
+            rows=65_536,
+            notes=(CLIPS, FIRST_ORDER, "torch-rechub has no xDeepFM."),
+        ),
+    ),
+    "d": (
+        Plan(
+            "(d) evaluation: each user's candidates to HR@10, NDCG@10 and AUC",
+            "predict",
+            "movielens",
+            SCORING,
+            FULL,
+            rows=65_536,
+            notes=("Each contender has trained one pass on its own loop before; the weights differ.",),
+        ),
+    ),
+    "e": (
+        Plan(
+            "(e) the whole job: raw files, epochs each with validation, best weights to test metrics",
+            "job",
+            "movielens",
+            (Entry("deepfm train", ""), DEEPCTR, FUXICTR, RECHUB),
+            FULL,
+            notes=(
+                "From process start to its end, seen from outside. The peers' jobs share "
+                "`benchmarks/contenders/job.py`, which reads with pandas and draws negatives vectorised; candidates "
+                "follow the same protocol and are drawn anew. deepfm also writes its run folder: configuration, "
+                "checkpoint, weights, candidates, report.",
+            ),
+        ),
+    ),
+}
+
+
+def prepare(plan: Plan, folder: Path, quick: bool, seed: int, epochs: int) -> Workload:
+    """Write the files that a plan's workers read."""
+    if plan.data == "criteo":
+        rows, shape = criteo(quick, seed)
+        candidates = None
+    else:
+        rows, candidates, shape = movielens(folder.parent, quick, seed)
+    if plan.rows:
+        limit = min(plan.rows, QUICK_ROWS) if quick else plan.rows
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.labels))[:limit])
+        rows = Rows({name: column[chosen] for name, column in rows.columns.items()}, rows.labels[chosen])
+    sizes: dict[str, Any] = {
+        "model": "deepfm",
+        "embedding_dim": 16,
+        "hidden_units": (256, 128, 64),
+        "batch_size": 1024 if quick else BATCH_ROWS,
+        "scoring_rows": SCORING_ROWS,
+        "lr": 1e-3,
+        "clip_norm": 10.0,
+        "seed": seed,
+        "slow_rows": 2048 if quick else 8 * BATCH_ROWS,
+        "epochs": epochs,
+        **shape,
+        **plan.sizes,
+    }
+    workload = Workload(**sizes)
+    folder.mkdir(parents=True)
+    (folder / "workload.json").write_text(json.dumps(asdict(workload), indent=2), encoding="utf-8")
+    np.savez(folder / "train.npz", **rows.columns, label=rows.labels)
+    if plan.kind == "predict" and candidates is not None:
+        own = {"label": candidates.labels, "offsets": candidates.offsets}
+        np.savez(folder / "candidates.npz", **candidates.columns, **own)
+    return workload
+
+
+def movielens(folder: Path, quick: bool, seed: int) -> tuple[Rows, Rows, dict[str, Any]]:
+    """The package's own training rows and test candidates; generated ones where it must be quick."""
+    from deepfm.config import load_config
+    from deepfm.data.sample import write_sample
+    from deepfm.training.experiment import open_data
+    from deepfm.utils.logging import configure_console
+
+    configure_console(quiet=True)
+    raw = folder / "sample"
+    if not quick:
+        raw = Path(os.environ.get("DEEPFM_DATA_DIR") or ROOT.parent / "shared" / "datasets" / "ml-100k")
+    elif not raw.exists():
+        write_sample(raw, seed, num_users=120, num_movies=300, num_ratings=6_000)
+    count = 99 if quick else 999
+    changes = [f"data.data_dir={raw}", "data.source=files", f"data.num_neg_eval={count}", f"seed={seed}"]
+    data = open_data(load_config(ROOT / "configs" / "deepfm_movielens.yaml", changes))
+    fields = tuple(
+        Field(one.name, str(one.feature_type), one.vocabulary_size, one.max_length)
+        for one in data.schema.fields.values()
+    )
+    train, test = (
+        Rows({name: column.numpy() for name, column in columns.items()}, labels.numpy(), part.group_offsets)
+        for part in (data.train, data.test)
+        for columns, labels in [part.batch(slice(None))]
+    )
+    return train, test, {"fields": fields, "raw_data": str(raw.resolve()), "num_candidates": count}
+
+
+def criteo(quick: bool, seed: int) -> tuple[Rows, dict[str, Any]]:
+    """Rows shaped like Criteo's: Zipf-distributed ids, clicks from a planted logistic model with interactions."""
+    total, count = (20_000, 8_192) if quick else (1_000_000, 163_840)
+    draw = np.random.default_rng(seed)
+    columns: dict[str, np.ndarray] = {}
+    logit = np.full(count, -1.1)
+    tastes = np.zeros((count, 4))
+    for number in range(NUM_DENSE):
+        values = draw.normal(size=count).astype(np.float32)
+        columns[f"I{number + 1}"] = values
+        logit += 0.15 * draw.normal() * values
+    fields = [Field(name, "dense") for name in columns]
+    for number, size in enumerate(vocabulary_sizes(total)):
+        rank = np.exp(draw.random(count) * np.log(size)).astype(np.int64)  # 1 … size - 1, P(rank) ~ 1 / rank
+        ids = (1 + draw.permutation(size - 1))[np.minimum(rank, size - 1) - 1]
+        columns[f"C{number + 1}"] = ids
+        fields.append(Field(f"C{number + 1}", "sparse", size))
+        logit += 0.25 * draw.normal(size=size)[ids]
+        tastes += 0.1 * draw.normal(size=(size, tastes.shape[1]))[ids]
+    logit += (tastes**2 - tastes.var(axis=0)).sum(axis=1)
+    labels = (draw.random(count) < 1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+    return Rows(columns, labels), {"fields": tuple(fields)}
+
+
+def vocabulary_sizes(total: int) -> list[int]:
+    """Criteo's 26 sizes, padding rows included, cut at one largest size so that they add up to about `total`."""
+    low, high = 4.0, float(max(CRITEO_VALUES))
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(min(v + 1, middle) for v in CRITEO_VALUES) <= total else (low, middle)
+    return [int(min(values + 1, low)) for values in CRITEO_VALUES]

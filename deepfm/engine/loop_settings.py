@@ -1,0 +1,30 @@
+"""The knobs of the training loop; without torch, so that configurations load fast."""
+
+from dataclasses import dataclass
+
+from deepfm.engine.settings import setting
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """The knobs of the loop, for any task.
+
+    `plateau_patience` epochs in a row without improvement are let pass, as in torch's `ReduceLROnPlateau`; the next
+    one cuts the learning rate by `plateau_factor` and goes back to the best weights. `early_stopping_patience` such
+    epochs end the run. `precision: bf16` multiplies in bfloat16 and keeps weights and sums in fp32; `compile` needs a
+    C++ compiler; `activation_checkpointing` trades time for memory.
+    """
+
+    num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
+    lr: float = setting(1e-3, above=0, also=("learning_rate",))
+    optimizer: str = setting("adam", choices=("adam", "adamw", "sgd"))
+    scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
+    plateau_factor: float = setting(0.1, above=0, below=1)
+    plateau_patience: int = setting(1, at_least=0)
+    warmup_steps: int = setting(0, at_least=0)
+    accumulation_steps: int = setting(1, at_least=1)
+    early_stopping_patience: int = setting(5, at_least=1, also=("early_stop_patience", "patience"))
+    gradient_clip_norm: float | None = setting(1.0, above=0)
+    precision: str = setting("fp32", choices=("fp32", "bf16"))
+    compile: bool = False
+    activation_checkpointing: bool = False

@@ -1,0 +1,93 @@
+"""How much memory is free, and moving batches to a device that does not hold the data."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from deepfm.errors import DataError
+
+GIB = 1 << 30
+DEVICE_SHARE = 0.5  # of a device's free memory that data may take; models, gradients and activations need the rest
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that this process may still take: of the device's own memory, or of the machine's (and its container's)."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device is not None and device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return available
+    return available if limit == "max" else min(available, int(limit) - used)
+
+
+def require_memory(needed: int, what: str, remedy: str) -> None:
+    """Refuse what would not fit, before it is tried.
+
+    Args:
+        needed: bytes.
+        what: what needs them, as the subject of the message.
+        remedy: what the reader may do.
+
+    Raises:
+        DataError: less is free than needed.
+    """
+    free = free_memory()
+    if needed > free:
+        raise DataError(
+            f"{what} need about {needed / GIB:,.1f} GiB of memory and {free / GIB:,.1f} GiB are free; {remedy} "
+            "(reading larger data in streams, data.streaming, is not in this version)"
+        )
+
+
+def fits(needed: int, device: torch.device) -> bool:
+    """Whether data of so many bytes may live on a device; what is in the machine's memory already does on CPU."""
+    return device.type == "cpu" or needed <= DEVICE_SHARE * free_memory(device)
+
+
+def feed(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
+    """Batches on the device; on CUDA the next one is copied from pinned memory while this one is worked on."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield tree_map(lambda tensor: tensor.to(device), batch)
+        return
+    side = torch.cuda.Stream(device)
+
+    def start(batch: Any) -> Any:
+        with torch.cuda.stream(side):
+            return tree_map(lambda tensor: _copied(tensor, device), batch)
+
+    upcoming: Any = None
+    for batch in batches:
+        started = start(batch)
+        if upcoming is not None:
+            yield _arrived(upcoming, side, device)
+        upcoming = started
+    if upcoming is not None:
+        yield _arrived(upcoming, side, device)
+
+
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor if tensor.device == device else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _arrived(batch: Any, side: torch.cuda.Stream, device: torch.device) -> Any:
+    """A batch whose copy the present stream waits for, and whose memory outlives its use there."""
+    current = torch.cuda.current_stream(device)
+    current.wait_stream(side)
+
+    def mark(tensor: Tensor) -> Tensor:
+        tensor.record_stream(current)
+        return tensor
+
+    return tree_map(mark, batch)

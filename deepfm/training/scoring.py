@@ -1,0 +1,114 @@
+"""Logits of many rows: pairs of users and items are embedded once a user and once an item, not once a row."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from deepfm.data.dataset import Features, InteractionDataset, Rows, TabularDataset
+from deepfm.models import BaseCTRModel
+
+Scorer = Callable[[Rows], Tensor]
+Views = tuple[Tensor, Tensor, Tensor]  # first order (n, 1), field embeddings (n, f, D), flat embeddings (n, t)
+
+
+def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
+    """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used."""
+    if isinstance(dataset, InteractionDataset) and dataset.num_entities <= len(dataset):
+        return _PairScorer(model, dataset)
+    device = next(model.parameters()).device
+
+    def score(rows: Rows) -> Tensor:
+        features, _ = dataset.batch(rows)
+        logits: Tensor = model.forward({name: column.to(device) for name, column in features.items()})
+        return logits.squeeze(1)
+
+    return score
+
+
+class _PairScorer:
+    """Gathers ready embeddings of users and items and lets the model's components do the rest."""
+
+    def __init__(self, model: BaseCTRModel, dataset: InteractionDataset) -> None:
+        self.model, self.dataset = model, dataset
+        self.device = next(model.parameters()).device
+        fields = list(model.schema.fields.values())
+        user_fields = [position for position, field in enumerate(fields) if field.name in dataset.user_table]
+        item_fields = [position for position, field in enumerate(fields) if field.name not in dataset.user_table]
+        starts = torch.tensor([field.embedding_dim for field in fields]).cumsum(0).tolist()
+        user_columns, item_columns = (
+            [column for i in side for column in range(starts[i] - fields[i].embedding_dim, starts[i])]
+            for side in (user_fields, item_fields)
+        )
+        users = self._views(dataset.user_table, dataset.item_table)
+        items = self._views(dataset.item_table, dataset.user_table)
+        self.first_order = users[0], items[0]
+        self.fields = _Halves(users[1], items[1], user_fields, item_fields)
+        self.flat = _Halves(users[2], items[2], user_columns, item_columns)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        users, items = (positions.to(self.device) for positions in self.dataset.pairs(rows))
+        first_order = self.first_order[0].index_select(0, users) + self.first_order[1].index_select(0, items)
+        flat = PairRows(self.flat, users, items)
+        logits: Tensor = self.model._forward_components(first_order, self.fields.gather(users, items), flat)  # type: ignore[arg-type]
+        return logits.squeeze(1)
+
+    def _views(self, own: Features, other: Features) -> Views:
+        """The three views of one side: padding and zeros on the other side add nothing."""
+        size = len(next(iter(own.values())))
+        absent = {name: column.new_zeros(size, *column.shape[1:]) for name, column in other.items()}
+        batch = {name: column.to(self.device) for name, column in {**absent, **own}.items()}
+        views: Views = self.model.embedding(batch)
+        return views
+
+
+class _Halves:
+    """A view of pairs in two tables: columns (axis 1) that users decide and columns that items decide."""
+
+    def __init__(self, users: Tensor, items: Tensor, user_columns: list[int], item_columns: list[int]) -> None:
+        self.users, self.items = users[:, user_columns].contiguous(), items[:, item_columns].contiguous()
+        columns = user_columns + item_columns
+        self.columns = [torch.tensor(side, device=users.device) for side in (user_columns, item_columns)]
+        self.order = None if columns == sorted(columns) else torch.tensor(columns, device=users.device).argsort()
+        self._products: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def gather(self, users: Tensor, items: Tensor) -> Tensor:
+        joined = torch.cat([self.users.index_select(0, users), self.items.index_select(0, items)], dim=1)
+        return joined if self.order is None else joined.index_select(1, self.order)
+
+    def products(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A linear layer of the users' part, with the bias, and of the items' part; kept for the next batch."""
+        if id(weight) not in self._products:
+            of_users, of_items = (weight.index_select(1, columns) for columns in self.columns)
+            self._products[id(weight)] = F.linear(self.users, of_users, bias), F.linear(self.items, of_items), weight
+        return self._products[id(weight)][:2]
+
+
+class PairRows:
+    """Rows of pairs that are not written out: a linear layer is applied once a user and once an item and then added.
+
+    Any other torch function, method or attribute sees the rows as the tensor they stand for.
+    """
+
+    def __init__(self, halves: _Halves, users: Tensor, items: Tensor) -> None:
+        self._halves, self._users, self._items = halves, users, items
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Linear layers are split; everything else works on the rows written out."""
+        kwargs = kwargs or {}
+        if function is F.linear and isinstance(args[0], PairRows) and len(args) > 1:
+            rows, bias = args[0], args[2] if len(args) > 2 else kwargs.get("bias")
+            of_users, of_items = rows._halves.products(args[1], bias)
+            return of_users.index_select(0, rows._users).add_(of_items.index_select(0, rows._items))
+        return function(*tree_map(_written, args), **tree_map(_written, kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_written(self), name)
+
+
+def _written(value: Any) -> Any:
+    return value._halves.gather(value._users, value._items) if isinstance(value, PairRows) else value
