@@ -75,7 +75,9 @@ def measure(rows: int, vocabulary: int, optimizer: str, threads: int) -> dict[st
         return TrainingOnly(model, config, data, data)
 
     model = create_model("deepfm", schema, config)
-    fit(task(64 * BATCH), config.training, device=torch.device("cpu"))  # model, optimizer and kernels are warm
+    fit(
+        task(min(64 * BATCH, rows)), config.training, device=torch.device("cpu")
+    )  # model, optimizer and kernels are warm
     columns(BATCH)
     chosen = task(rows)
     gc.collect()

@@ -99,10 +99,11 @@ def assert_same_run(run, other):
     last, last_other = load_checkpoint(run / "last.ckpt"), load_checkpoint(other / "last.ckpt")
     assert [name for name in last["model"] if not torch.equal(last["model"][name], last_other["model"][name])] == []
     for part, other_part in zip(last["optimizer"]["parts"], last_other["optimizer"]["parts"], strict=True):
-        assert part["state"].keys() == other_part["state"].keys() != set()
-        for number, moments in part["state"].items():
+        assert part["state"]
+        for moments, other_moments in zip(part["state"], other_part["state"], strict=True):
+            assert moments.keys() == other_moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
             for name, value in moments.items():
-                assert torch.equal(value, other_part["state"][number][name])
+                assert torch.equal(value, other_moments[name])
     assert torch.equal(last["random"]["cpu"], last_other["random"]["cpu"])
     assert last["schedule"] == last_other["schedule"]
     assert history(run) == history(other)

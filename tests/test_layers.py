@@ -339,6 +339,37 @@ class TestFeatureEmbedding:
         batch = batch_of(MIXED)
         assert_same_views(embedding(batch), slow_views(embedding, batch))
 
+    @pytest.mark.parametrize(
+        ("projection", "widths"),
+        [("none", (D,)), *((kind, own) for kind in ("always", "if_needed") for own in ((D,), (3,), (D, 3), (3, D, 5)))],
+    )
+    @pytest.mark.parametrize("order", ["sdqsqdds", "ssssqqdd", "qdqdqd", "ss", "dd", "qq", "s", "d", "q"])
+    @torch.no_grad()
+    def test_fields_that_share_a_table_stay_apart(self, order, projection, widths):
+        """Sparse (s), dense (d) and sequence (q) fields in any order, of one width or of several in turns."""
+        kinds = {"s": "sparse", "d": "dense", "q": "sequence"}
+        schema = schema_of(
+            *(
+                field(f"f{place}", kinds[kind], widths[place % len(widths)], COMBINERS[place % 3])
+                for place, kind in enumerate(order)
+            )
+        )
+        embedding, batch = randomise(FeatureEmbedding(schema, D, projection)), batch_of(schema)
+        assert sorted(embedding.tables) == sorted({str(widths[place % len(widths)]) for place in range(len(order))})
+        assert_same_views(embedding(batch), slow_views(embedding, batch))
+        with kernels.plain_kernels():
+            assert_same_views(embedding(batch), slow_views(embedding, batch))
+
+    @torch.no_grad()
+    def test_ids_may_be_narrow_or_wide_or_both(self):
+        schema = schema_of(field("a"), field("b"), field("tags", "sequence"), field("more", "sequence"))
+        embedding, batch = randomise(FeatureEmbedding(schema, D)), batch_of(schema)
+        wanted = embedding(batch)
+        for narrow in (["a"], ["tags"], ["b", "more"], list(batch)):
+            views = embedding({name: ids.int() if name in narrow else ids for name, ids in batch.items()})
+            for view, other in zip(views, wanted, strict=True):
+                assert torch.equal(view, other)
+
     @pytest.mark.parametrize("combiner", COMBINERS)
     @pytest.mark.parametrize(
         "tokens", [[1, 2, 3, 0, 0], [0, 0, 4, 0, 0], [2, 2, 2, 2, 2], [0, 3, 0, 1, 1], [0, 0, 0, 0, 0]]
