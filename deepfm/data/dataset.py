@@ -242,8 +242,9 @@ class InteractionDataset(TabularDataset):
 
     @property
     def num_entities(self) -> int:
-        """Users and items in the two tables."""
-        return sum(len(next(iter(table.values()))) for table in (self.user_table, self.item_table))
+        """Users and items in the two tables; 0 where one of them describes nobody."""
+        tables = (self.user_table, self.item_table)
+        return sum(len(next(iter(table.values()))) for table in tables) if all(tables) else 0
 
     def _stored_column(self, name: str) -> Tensor | None:
         return self.user_table.get(name, self.item_table.get(name))

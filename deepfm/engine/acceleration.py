@@ -26,6 +26,9 @@ def compile_model(model: nn.Module, device: torch.device) -> bool:
         reason = " ".join(str(error).split())[:160]
         log.warning("training.compile is off: compiling for %s fails here (%s); install a C++ compiler", device, reason)
         return False
+    for part in model.modules():
+        if getattr(part, "sparse_gradients", False):  # which the compiler cannot make
+            part.forward = torch.compiler.disable(part.forward)
     model.compile(dynamic=True)
     return True
 

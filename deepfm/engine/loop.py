@@ -181,7 +181,8 @@ def _train_epoch(
             mean = losses.read()
             for observer in observers:
                 observer.loss_known(mean)
-    return losses.read(), losses.rows, optimizer.param_groups[0]["lr"]
+    group = optimizer.param_groups[0]
+    return losses.read(), losses.rows, group["lr"] / group["lr_factor"]
 
 
 def _step(

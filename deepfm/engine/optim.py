@@ -75,10 +75,8 @@ class DenseOptimizer(Optimizer):
                 continue
             if group["l2"] and group["lazy"]:
                 add_lazy_l2(updated, group["l2"])
-            with self._rows.dense(updated):
+            with self._rows.dense(updated, l2=0.0 if group["lazy"] else group["l2"]):
                 gradients = [parameter.grad for parameter in updated if parameter.grad is not None]
-                if group["l2"] and not group["lazy"]:
-                    torch._foreach_add_(gradients, [weight.detach() for weight in updated], alpha=2 * group["l2"])
                 self._update(updated, gradients, group)
 
     def _update(self, parameters: list[nn.Parameter], gradients: list[Tensor], group: dict[str, Any]) -> None:

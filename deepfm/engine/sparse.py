@@ -58,8 +58,13 @@ class RowGradients:
         self._buffers: dict[nn.Parameter, Tensor] = {}
 
     @contextmanager
-    def dense(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-        """Every sparse gradient is dense for a while; then it is gone, and its buffer is zeros again."""
+    def dense(self, parameters: Sequence[nn.Parameter], l2: float = 0.0) -> Iterator[None]:
+        """Every sparse gradient is dense for a while; then it is gone, and its buffer is zeros again.
+
+        Args:
+            parameters: those with gradients.
+            l2: λ of a penalty whose gradient 2λw is added to all gradients, every row of them.
+        """
         written = []
         for parameter in parameters:
             grad = parameter.grad
@@ -71,11 +76,16 @@ class RowGradients:
                 self._buffers[parameter] = torch.zeros_like(parameter)
             parameter.grad = self._buffers[parameter].index_copy_(0, rows, grad._values())
             written.append((parameter, rows))
+        if l2:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach(), alpha=2 * l2)
         try:
             yield
         finally:
             for parameter, rows in written:
-                self._buffers[parameter].index_fill_(0, rows, 0.0)
+                buffer = self._buffers[parameter]
+                buffer.zero_() if l2 else buffer.index_fill_(0, rows, 0.0)
                 parameter.grad = None
 
 

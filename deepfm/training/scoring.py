@@ -17,7 +17,7 @@ Views = tuple[Tensor, Tensor, Tensor]  # first order (n, 1), field embeddings (n
 
 def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
     """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used."""
-    if isinstance(dataset, InteractionDataset) and dataset.num_entities <= len(dataset):
+    if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
         return _PairScorer(model, dataset)
     device = next(model.parameters()).device
 
@@ -71,9 +71,10 @@ class _Halves:
     def __init__(self, users: Tensor, items: Tensor, user_columns: list[int], item_columns: list[int]) -> None:
         self.users, self.items = users[:, user_columns].contiguous(), items[:, item_columns].contiguous()
         columns = user_columns + item_columns
-        self.columns = [torch.tensor(side, device=users.device) for side in (user_columns, item_columns)]
-        self.order = None if columns == sorted(columns) else torch.tensor(columns, device=users.device).argsort()
-        self._products: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        sides = (torch.tensor(side, dtype=torch.int64) for side in (user_columns, item_columns))
+        self.columns = [side.to(users.device) for side in sides]
+        self.order = None if columns == sorted(columns) else torch.cat(self.columns).argsort()
+        self._products: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor, Tensor | None]] = {}
 
     def gather(self, users: Tensor, items: Tensor) -> Tensor:
         joined = torch.cat([self.users.index_select(0, users), self.items.index_select(0, items)], dim=1)
@@ -81,10 +82,12 @@ class _Halves:
 
     def products(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """A linear layer of the users' part, with the bias, and of the items' part; kept for the next batch."""
-        if id(weight) not in self._products:
+        key = id(weight), id(bias)  # the entry holds both, so that no other tensor can have these numbers
+        if key not in self._products:
             of_users, of_items = (weight.index_select(1, columns) for columns in self.columns)
-            self._products[id(weight)] = F.linear(self.users, of_users, bias), F.linear(self.items, of_items), weight
-        return self._products[id(weight)][:2]
+            products = F.linear(self.users, of_users, bias), F.linear(self.items, of_items)
+            self._products[key] = (*products, weight, bias)
+        return self._products[key][:2]
 
 
 class PairRows:
@@ -100,14 +103,27 @@ class PairRows:
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Linear layers are split; everything else works on the rows written out."""
         kwargs = kwargs or {}
-        if function is F.linear and isinstance(args[0], PairRows) and len(args) > 1:
-            rows, bias = args[0], args[2] if len(args) > 2 else kwargs.get("bias")
-            of_users, of_items = rows._halves.products(args[1], bias)
-            return of_users.index_select(0, rows._users).add_(of_items.index_select(0, rows._items))
+        if function is F.linear:
+            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+            rows = given["input"]
+            if isinstance(rows, PairRows):
+                of_users, of_items = rows._halves.products(given["weight"], given.get("bias"))
+                return of_users.index_select(0, rows._users).add_(of_items.index_select(0, rows._items))
         return function(*tree_map(_written, args), **tree_map(_written, kwargs))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_written(self), name)
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    return lambda self, *others: getattr(_written(self), name)(*map(_written, others))
+
+
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
+    for _side in ("", "r"):
+        setattr(PairRows, f"__{_side}{_name}__", _operator(f"__{_side}{_name}__"))
+for _name in ("getitem", "len", "iter", "neg", "abs", "lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(PairRows, f"__{_name}__", _operator(f"__{_name}__"))
 
 
 def _written(value: Any) -> Any:

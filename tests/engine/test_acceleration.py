@@ -188,7 +188,6 @@ class TestCompile:
         for name in ("dnn_output.weight", "embedding.tables.4.weight"):
             torch.testing.assert_close(compiled_weights[name], weights[name], rtol=0, atol=1e-3)
 
-    @pytest.mark.xfail(strict=True, reason="inductor: 'Cannot access storage of SparseTensorImpl'")
     def test_sparse_gradients_compile_as_well(self, monkeypatch):
         """A table of `SPARSE_ROWS` or more has them by default, and those of row optimizers are always sparse."""
         monkeypatch.setattr(task_module, "SPARSE_ROWS", 1)

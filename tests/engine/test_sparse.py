@@ -261,11 +261,7 @@ class TestRowGradients:
 
     @pytest.mark.parametrize("l2", [0.0, 0.1])
     @pytest.mark.parametrize("name", OPTIMIZERS)
-    def test_every_optimizer_as_the_engine_builds_it(self, name, l2, request):
-        if name == "adamw" and l2:
-            request.applymarker(
-                pytest.mark.xfail(strict=True, reason="the penalty stays in the buffer's rows that no gradient has")
-            )
+    def test_every_optimizer_as_the_engine_builds_it(self, name, l2):
         ends = []
         for grads in (gradients(20), to_dense(gradients(20))):
             weight = parameter()
@@ -336,7 +332,6 @@ class TestLearningRates:
         stepped(optimizer, weight, [sparse_tensor([2], torch.ones(1, WIDTH))])
         torch.testing.assert_close((before - weight.detach())[2], torch.full((WIDTH,), 0.5))
 
-    @pytest.mark.xfail(strict=True, reason="the first group's rate is recorded, and that is the tables'")
     def test_the_history_has_the_rate_that_the_configuration_names(self):
         class Small(Task):
             metric = "value"

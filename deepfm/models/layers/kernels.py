@@ -98,7 +98,8 @@ def lookup(
     for block in blocks:
         kept = F.embedding(block, keep)  # (..., 1)
         rows, terms = F.embedding(block, table, sparse=sparse), F.embedding(block, linear, sparse=sparse)
-        pairs.append((rows * kept, (terms * kept).squeeze(-1)))
+        rows, terms = (found * kept + found.detach() * (1 - kept) for found in (rows, terms))
+        pairs.append((rows, terms.squeeze(-1)))
     return pairs
 
 
@@ -148,13 +149,14 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Zero each value with probability `p`, to a 65,536th, and scale the others to keep the mean (training only)."""
-    if not training or p == 0.0:
+    bound = min(round(p * 65_536), 65_535) - 32_769  # draws at or below it are dropped
+    if not training or bound < -32_768:
         return x
-    if x.device.type != "cpu" or x.dtype is not torch.float32 or torch.compiler.is_compiling():
+    traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    if x.device.type != "cpu" or x.dtype is not torch.float32 or traced:
         return F.dropout(x, p, training)
     draws = torch.empty(-(-x.numel() // LANES), dtype=torch.int64).random_(-(2**63), None)
     lanes = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -32,768 to 32,767
-    bound = round(p * 65_536) - 32_769  # lanes at or below it are dropped
     if _fast(x, "cpu"):
         dropped: Tensor = _Dropout.apply(x, lanes, bound)
         return dropped
