@@ -1,11 +1,10 @@
-"""What the switches that change the mathematics do to quality and speed: MovieLens-100K, DeepFM, paired seeds.
+"""What the switches that change the mathematics do to quality: MovieLens-100K, DeepFM, the same seeds for all.
 
     DEEPFM_DATA_DIR=... python benchmarks/switches.py            # every run that is not there yet, then the table
     DEEPFM_DATA_DIR=... python benchmarks/switches.py --table    # the table of what is there
 
-Each run is a folder below `--out` with its metrics and speed; all rank the same candidates. `--parallel` runs side by
-side with one thread each, so their rows per second compare with each other and with nothing else. The rate of
-`rowwise_adagrad` was chosen on the validation metric of one seed beforehand (`--rates`).
+Each run is a folder below `--out`; all rank the same candidates. Their speed is measured by `throughput.py --variant`.
+The rate of `rowwise_adagrad` was chosen on the validation metric of one seed beforehand (`--rates`).
 """
 
 import argparse
@@ -13,7 +12,7 @@ import os
 import platform
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 
 RATE = 0.1  # of rowwise_adagrad; `--rates` prints what it was chosen from
 SWITCHES: dict[str, list[str]] = {
@@ -24,6 +23,7 @@ SWITCHES: dict[str, list[str]] = {
     "bf16": ["training.precision=bf16"],
     "compile": ["training.compile=true"],
 }
+METRICS = ("ndcg@10", "auc")
 RATES = [0.01, 0.03, 0.1, 0.3]
 
 
@@ -45,6 +45,11 @@ def run_one(folder: Path, overrides: list[str], seed: int) -> Path:
     return folder
 
 
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean and standard deviation."""
+    return f"{mean(values):{sign}.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
 def table(out: Path) -> str:
     """The Markdown of what is finished below `out`: means and deviations, and differences paired by seed."""
     from deepfm.engine.run import RunFolder
@@ -58,22 +63,26 @@ def table(out: Path) -> str:
         for name in SWITCHES
     }
     lines = [
-        "| switch | seeds | test NDCG@10 | test AUC | NDCG@10 less the default, by seed | rows/s, one thread | ratio |",
-        "|---|---|---|---|---|---|---|",
+        "| switch | seeds | test NDCG@10 | test AUC | NDCG@10 less the default, by seed | AUC less the default |",
+        "|---|---|---|---|---|---|",
     ]
     base = found["default"]
     for name, runs in found.items():
-        if not runs:
-            continue
-        cells = []
-        for metric in ("ndcg@10", "auc"):
+        cells = [name, str(len(runs))]
+        for metric in METRICS:
             values = [run["test"][metric] for run in runs.values()]
-            cells.append(f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else ""))
-        pairs = [(run["test"]["ndcg@10"] - base[seed]["test"]["ndcg@10"]) for seed, run in runs.items() if seed in base]
-        speed = median(run["rows_per_second"] for run in runs.values())
-        ratio = speed / median(run["rows_per_second"] for run in base.values())
-        spread = f"{mean(pairs):+.4f} ± {stdev(pairs):.4f}" if len(pairs) > 1 and name != "default" else "-"
-        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} | {spread} | {speed:,.0f} | {ratio:.2f} |")
+            cells.append(spread(values))
+        for metric in METRICS:
+            pairs = [run["test"][metric] - base[seed]["test"][metric] for seed, run in runs.items() if seed in base]
+            cells.append("-" if name == "default" else spread(pairs, sign="+"))
+        if runs:
+            lines.append(f"| {' | '.join(cells)} |")
+    early = [f"{name} {seed}" for name, runs in found.items() for seed, run in runs.items() if run["best_epoch"] <= 3]
+    if early:
+        lines += [
+            "",
+            f"Stopped before they had left the popularity of items (best epoch 3 or earlier): {', '.join(early)}.",
+        ]
     any_run = next(iter(base.values()))
     return "\n".join([*lines, "", f"{platform.machine()}, {os.cpu_count()} cores, {any_run['env']}"])
 
