@@ -105,7 +105,7 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig(LoopSettings):
-    """The loop's knobs (`engine.loop.LoopSettings`), batches, the tables' own optimizer, and what is monitored.
+    """The knobs of `engine.loop_settings.LoopSettings`, batches, the tables' own optimizer, and what is monitored.
 
     `weight_decay` is the optimizer's own, on everything but the embedding tables (those have
     `feature.embedding_l2_reg`). `embedding_optimizer` changes the mathematics of the tables: `sparse_adam` and
@@ -123,6 +123,7 @@ class TrainingConfig(LoopSettings):
 
     def __post_init__(self) -> None:
         """Hold the monitored metric to what is measured."""
+        super().__post_init__()
         match = re.fullmatch(r"(hr|ndcg)@([1-9][0-9]*)", self.metric)
         if match is None and self.metric not in ("auc", "logloss"):
             raise ConfigError(

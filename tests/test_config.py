@@ -391,3 +391,8 @@ def test_a_shipped_file_loads(path):
 def test_the_contracts_files_are_the_defaults_but_for_patience(model):
     defaults = load_config(overrides=[f"model_name={model}", "training.plateau_patience=2"])
     assert load_config(CONFIGS / f"{model}_movielens.yaml") == defaults
+
+
+def test_compiling_and_recomputing_exclude_each_other():
+    with pytest.raises(ConfigError, match=r"training\.compile and training\.activation_checkpointing are both true"):
+        load_config(None, ["training.compile=true", "training.activation_checkpointing=true"])

@@ -21,7 +21,7 @@ from deepfm.data.sample import write_sample
 from deepfm.utils import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = 6
+EPOCHS = 12
 PATIENCE = 600  # seconds that a busy machine may take for one epoch
 
 
@@ -36,7 +36,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory):
-    """Six epochs of about 250 batches: long enough to be hit in the middle."""
+    """Twelve epochs of about 250 batches: long enough to be hit in the middle."""
     folder = tmp_path_factory.mktemp("data")
     write_sample(folder, seed=1, num_users=120, num_movies=200, num_ratings=6000)
     return [

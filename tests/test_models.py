@@ -1,15 +1,18 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from deepfm.config import FMConfig, load_config
+from deepfm.data.dataset import InteractionDataset
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.engine.optim import build_optimizer
 from deepfm.engine.task import ParameterGroup
-from deepfm.errors import ConfigError
+from deepfm.errors import ConfigError, SchemaError
 from deepfm.models import MODELS, BaseCTRModel, create_model, model_class
 from deepfm.models.layers import DNN
+from deepfm.training.evaluation import score_rows
 from deepfm.utils import load_checkpoint, save_checkpoint
 from tests.conftest import zero_padding
 
@@ -389,3 +392,31 @@ def test_the_models_fit_the_small_data(name, small_adapter):
     for part in (train, test):
         features, _ = part.batch(slice(0, 40))
         assert model.predict(features).shape == (40, 1)
+
+
+@pytest.mark.parametrize("value", [-1, 4, 2**32 + 1])
+def test_an_id_outside_its_vocabulary_is_no_row_of_another_field(value):
+    schema = DatasetSchema(
+        {name: FieldSchema(name, FeatureType.SPARSE, 4, 3) for name in ("before", "here", "after")}, "label"
+    )
+    model = create_model("deepfm", schema, load_config())
+    batch = {name: torch.tensor([1, 2]) for name in schema.fields}
+    batch["here"] = torch.tensor([1, value])
+    with pytest.raises(SchemaError, match=rf"field 'here' holds id {value} in row 1 of a batch; expected 0 to 3"):
+        model.predict(batch)
+
+
+def test_a_formula_of_ones_own_is_what_is_scored():
+    class Shifted(type(create_model("deepfm", schema_of_pairs(), load_config()))):
+        def forward(self, batch):
+            return super().forward(batch) + 100
+
+    model = Shifted(schema_of_pairs(), load_config())
+    data = InteractionDataset(
+        ({"user": np.arange(4)}, {"item": np.arange(4)}), np.arange(4).repeat(4), np.tile(np.arange(4), 4), np.zeros(16)
+    )
+    assert score_rows(model, data).min() > 50
+
+
+def schema_of_pairs():
+    return DatasetSchema({name: FieldSchema(name, FeatureType.SPARSE, 4, 3) for name in ("user", "item")}, "label")

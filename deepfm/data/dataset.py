@@ -5,7 +5,7 @@ demand from one table a side, so that nothing is repeated per row; `TrainingInte
 each epoch. All are map-style datasets that a plain `DataLoader` can batch, at the speed of one gather a batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
-from torch.utils.data._utils.collate import default_collate_fn_map
 
+from deepfm.data.batches import Features, GatheredRows
 from deepfm.data.negatives import Candidates, NegativeSampler
 from deepfm.data.schema import DatasetSchema, FeatureType
 from deepfm.engine.memory import require_memory
@@ -23,7 +23,6 @@ from deepfm.utils.seeding import random_stream
 
 ROW_BYTES = 60  # of a training row: user, item and label, and what drawing and shuffling take for a while
 
-Features = dict[str, Tensor]
 Rows = Tensor | slice
 
 
@@ -65,7 +64,7 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
         features, labels = self.batch(torch.tensor([index % len(self)], device=self.labels.device))
         return {name: column[0] for name, column in features.items()}, labels[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> "GatheredRows":
+    def __getitems__(self, indices: Sequence[int]) -> GatheredRows:
         """Many rows at once: a sequence of rows that default collation takes whole."""
         return GatheredRows(*self.batch(torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)))
 
@@ -153,36 +152,6 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
         self.labels = change(self.labels)
         self.features = {name: change(column) for name, column in self.features.items()}
-
-
-class GatheredRows(Sequence[Any]):
-    """Rows of one batch: a sequence of `(features, label)` that `default_collate` returns without copying."""
-
-    def __init__(self, features: Features, labels: Tensor) -> None:
-        self.features, self.labels = features, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Any) -> Any:
-        return _Row(({name: column[index] for name, column in self.features.items()}, self.labels[index]))
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(len(self)))
-
-
-class _Row(tuple[Features, Tensor]):
-    """A row whose type tells default collation that its batch is already gathered."""
-
-
-def _collate_gathered(batch: Any, **_: Any) -> Any:
-    if isinstance(batch, GatheredRows):
-        return batch.features, batch.labels
-    return torch.utils.data.default_collate([tuple(row) for row in batch])
-
-
-# The documented way to teach torch's default collation a type.
-default_collate_fn_map[_Row] = _collate_gathered
 
 
 class InteractionDataset(TabularDataset):

@@ -19,22 +19,55 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 def compile_model(model: nn.Module, device: torch.device) -> bool:
-    """Compile a model in place, for batches of any size; False, with a warning, where this machine cannot."""
+    """Compile a model in place, for batches of any size.
+
+    Args:
+        model: parts whose attribute `sparse_gradients` is true are left as they are.
+        device: where it will run.
+
+    Returns:
+        False, with a warning, where this machine cannot compile.
+    """
     try:
         torch.compile(_probe)(torch.ones(8, device=device))
     except Exception as error:  # whatever the toolchain lacks, training goes on without it
         reason = " ".join(str(error).split())[:160]
         log.warning("training.compile is off: compiling for %s fails here (%s); install a C++ compiler", device, reason)
         return False
-    for part in model.modules():
-        if getattr(part, "sparse_gradients", False):  # which the compiler cannot make
-            part.forward = torch.compiler.disable(part.forward)
+    for kind in {type(part) for part in model.modules() if getattr(part, "sparse_gradients", False)}:
+        # The compiler cannot make sparse gradients. Kinds, not instances, so that copies of a model stay copies.
+        if not getattr(kind.forward, "_torchdynamo_disable", False):
+            kind.forward = torch.compiler.disable(kind.forward)
     model.compile(dynamic=True)
     return True
 
 
 def _probe(x: Tensor) -> Tensor:
     return x.sin() + 1.0
+
+
+@contextmanager
+def accelerated(model: nn.Module, device: torch.device, compiled: bool, recompute: bool) -> Iterator[None]:
+    """A model is compiled, or recomputes its activations, for a while.
+
+    Args:
+        model: changed in place, and changed back.
+        device: where it runs.
+        compiled: whether to compile it, where the machine can.
+        recompute: whether its `Recomputable` parts recompute.
+    """
+    parts = [part for part in model.modules() if isinstance(part, Recomputable)]
+    before = [part.recompute for part in parts], model._compiled_call_impl
+    if recompute:
+        checkpoint_activations(model)
+    if compiled:
+        compile_model(model, device)
+    try:
+        yield
+    finally:
+        for part, recomputed in zip(parts, before[0], strict=True):
+            part.recompute = recomputed
+        model._compiled_call_impl = before[1]
 
 
 class Recomputable(nn.Module):

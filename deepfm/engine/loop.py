@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from deepfm.engine.acceleration import autocast, checkpoint_activations, compile_model
+from deepfm.engine.acceleration import accelerated, autocast
 from deepfm.engine.checkpoint import FitState, load_fit, save_fit
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.optim import build_optimizer
@@ -67,10 +67,6 @@ def fit(
         TrainingError: the loss is no longer finite; the checkpoint of the last finished epoch stands.
         CheckpointError: the checkpoint is missing, damaged or of another task.
     """
-    if settings.activation_checkpointing:
-        checkpoint_activations(task.model)
-    if settings.compile:
-        compile_model(task.model, device)
     steps = -(-task.num_batches() // settings.accumulation_steps)
     optimizer = build_optimizer(settings.optimizer, settings.lr, task.parameter_groups(), device)
     schedule = Schedule(
@@ -91,12 +87,13 @@ def fit(
     for observer in observers:
         observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
     try:
-        while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
-            improved = _run_epoch(task, settings, device, optimizer, schedule, state, observers)
-            if checkpoint is not None:
-                save_fit(checkpoint, task, optimizer, schedule, device, state)
-            for observer in observers:
-                observer.epoch_finished(state, improved)
+        with task.training(), accelerated(task.model, device, settings.compile, settings.activation_checkpointing):
+            while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
+                improved = _run_epoch(task, settings, device, optimizer, schedule, state, observers)
+                if checkpoint is not None:
+                    save_fit(checkpoint, task, optimizer, schedule, device, state)
+                for observer in observers:
+                    observer.epoch_finished(state, improved)
     finally:
         for observer in observers:
             observer.fit_ended()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from deepfm.engine.settings import setting
+from deepfm.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -11,8 +12,8 @@ class LoopSettings:
 
     `plateau_patience` epochs in a row without improvement are let pass, as in torch's `ReduceLROnPlateau`; the next
     one cuts the learning rate by `plateau_factor` and goes back to the best weights. `early_stopping_patience` such
-    epochs end the run. `precision: bf16` multiplies in bfloat16 and keeps weights and sums in fp32; `compile` needs a
-    C++ compiler; `activation_checkpointing` trades time for memory.
+    epochs end the run. `precision: bf16` multiplies in bfloat16 and keeps weights and the loss in fp32; `compile` needs
+    a C++ compiler; `activation_checkpointing` trades time for memory.
     """
 
     num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
@@ -28,3 +29,11 @@ class LoopSettings:
     precision: str = setting("fp32", choices=("fp32", "bf16"))
     compile: bool = False
     activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what torch cannot do together."""
+        if self.compile and self.activation_checkpointing:
+            raise ConfigError(
+                "training.compile and training.activation_checkpointing are both true; expected at most one, as "
+                "compiled code plans its own memory"
+            )

@@ -26,9 +26,11 @@ def free_memory(device: torch.device | None = None) -> int:
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
+        figures = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        given_back = int(figures.get("inactive_file", 0))  # read files that the kernel drops when memory is asked for
     except (OSError, ValueError):
         return available
-    return available if limit == "max" else min(available, int(limit) - used)
+    return available if limit == "max" else min(available, int(limit) - used + given_back)
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:
@@ -45,18 +47,21 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     free = free_memory()
     if needed > free:
         raise DataError(
-            f"{what} need about {needed / GIB:,.1f} GiB of memory and {free / GIB:,.1f} GiB are free; {remedy} "
-            "(reading larger data in streams, data.streaming, is not in this version)"
+            f"{what} need about {needed / GIB:,.1f} GiB of memory and {free / GIB:,.1f} GiB are free; {remedy}, or "
+            "wait for data.streaming, which reads larger data in parts and comes with a later version"
         )
 
 
 def fits(needed: int, device: torch.device) -> bool:
-    """Whether data of so many bytes may live on a device; what is in the machine's memory already does on CPU."""
+    """Whether data of `needed` bytes may live on a device; what is in the machine's memory already does on CPU."""
     return device.type == "cpu" or needed <= DEVICE_SHARE * free_memory(device)
 
 
 def feed(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """Batches on the device; on CUDA the next one is copied from pinned memory while this one is worked on."""
+    """Batches, of tensors in any nesting, on the device.
+
+    On CUDA the next one is copied from pinned memory while this one is worked on, so one more is held.
+    """
     if device.type != "cuda":
         for batch in batches:
             yield tree_map(lambda tensor: tensor.to(device), batch)

@@ -79,6 +79,12 @@ class CombinedOptimizer:
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`.
+
+        Raises:
+            ValueError: it is of other optimizers.
+        """
+        if len(state["parts"]) != len(self.parts):
+            raise ValueError(f"the optimizer state has {len(state['parts'])} parts; expected {len(self.parts)}")
         for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(saved)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,10 @@ class Task(ABC):
     def parameter_groups(self) -> list[ParameterGroup]:
         """What is optimised; by default every parameter, without penalties."""
         return [ParameterGroup(list(self.model.parameters()))]
+
+    def training(self) -> AbstractContextManager[None]:
+        """Around all epochs of a fit: what the model needs only while it is trained."""
+        return nullcontext()
 
     def fingerprint(self) -> dict[str, str]:
         """What a checkpoint must agree on to be continued, such as `{"schema": hash}`."""

@@ -214,8 +214,11 @@ def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool
         run.path,
     )
     state = trainer.train(resume)
-    for split, dataset in (("validation", data.validation), ("test", data.test)):
-        trainer.evaluate(dataset, split)
+    if trainer.best_validation is None:  # the best epoch was before an interruption
+        trainer.evaluate(data.validation, "validation")
+    else:
+        trainer.evaluations["validation"] = trainer.best_validation
+    trainer.evaluate(data.test, "test")
     results = run_results(
         "model",
         trainer.config.model_name,

@@ -8,18 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from deepfm.data.dataset import Features, InteractionDataset, Rows, TabularDataset
+from deepfm.data.batches import Features
+from deepfm.data.dataset import InteractionDataset, Rows, TabularDataset
+from deepfm.engine.memory import free_memory
 from deepfm.models import BaseCTRModel
 
+ENTITY_COPIES = 8  # of all users' and items' embeddings that making and using them may take at once
 Scorer = Callable[[Rows], Tensor]
 Views = tuple[Tensor, Tensor, Tensor]  # first order (n, 1), field embeddings (n, f, D), flat embeddings (n, t)
 
 
 def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
     """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used."""
-    if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
-        return _PairScorer(model, dataset)
     device = next(model.parameters()).device
+    if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
+        own_forward = type(model).forward is not BaseCTRModel.forward  # a formula of its own, which pairs go round
+        width = model.schema.num_fields * model.embedding.embed_dim + model.schema.total_embedding_dim
+        if not own_forward and ENTITY_COPIES * 4 * width * dataset.num_entities <= free_memory(device):
+            return _PairScorer(model, dataset)
 
     def score(rows: Rows) -> Tensor:
         features, _ = dataset.batch(rows)

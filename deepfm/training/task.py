@@ -1,6 +1,7 @@
 """Click prediction as a task of the engine."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -9,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
-from deepfm.data.dataset import Features, TabularDataset
+from deepfm.data.batches import Features
+from deepfm.data.dataset import TabularDataset
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
 from deepfm.models import BaseCTRModel
-from deepfm.training.evaluation import evaluate_scores, score_rows
+from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
 from deepfm.utils.seeding import random_stream
 
 Batch = tuple[Features, Tensor]
@@ -29,6 +31,10 @@ class CTRTask(Task):
         config: batch size, monitored metric, penalties, seed.
         train_ds, val_ds: on the model's device, or in main memory, from where their batches are moved.
         identity: what a checkpoint must agree on to be continued.
+
+    Attributes:
+        evaluation: what the last `evaluate` found; None before the first.
+        sparse_gradients: whether the tables' gradients are sparse in a fit, for speed or for their optimizer.
 
     Raises:
         ConfigError: the monitored metric cannot be measured, batch normalisation meets batches of one row, or the
@@ -46,6 +52,7 @@ class CTRTask(Task):
         self.model: BaseCTRModel = model
         self.config, self.train_ds, self.val_ds = config, train_ds, val_ds
         self.identity = dict(identity or {})
+        self.evaluation: Evaluation | None = None
         device = next(model.parameters()).device
         lazy = config.training.embedding_optimizer != "same" or config.training.lazy_embedding_l2
         if lazy and device.type == "mps":
@@ -54,7 +61,7 @@ class CTRTask(Task):
                 "use embedding_optimizer=same and lazy_embedding_l2=false, or device=cpu"
             )
         large = device.type == "cpu" and model.embedding.num_rows >= SPARSE_ROWS
-        model.embedding.sparse_gradients = lazy or large
+        self.sparse_gradients = lazy or large
         self.metric = config.training.metric
         self.maximize = self.metric != "logloss"
         if "@" in self.metric and val_ds.group_offsets is None:
@@ -95,8 +102,8 @@ class CTRTask(Task):
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
         """AUC, log loss and, over groups of candidates, HR@K and NDCG@K of the validation set."""
         scores = score_rows(self.model, self.val_ds, on_progress)
-        metrics = evaluate_scores(scores, self.val_ds, self.config.training.ranking_ks).metrics
-        return {name: value for name, value in metrics.items() if value is not None}
+        self.evaluation = evaluate_scores(scores, self.val_ds, self.config.training.ranking_ks)
+        return {name: value for name, value in self.evaluation.metrics.items() if value is not None}
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The embedding tables with their L2 penalty, and everything else with the optimizer's weight decay."""
@@ -115,6 +122,15 @@ class CTRTask(Task):
             ),
             ParameterGroup(others, weight_decay=training.weight_decay),
         ]
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Large tables, and those with an optimizer of their own, have sparse gradients for a while."""
+        self.model.embedding.sparse_gradients = self.sparse_gradients
+        try:
+            yield
+        finally:
+            self.model.embedding.sparse_gradients = False
 
     def fingerprint(self) -> dict[str, str]:
         """A checkpoint fits the identity and the number of training rows that it was written with."""

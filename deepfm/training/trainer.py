@@ -34,6 +34,10 @@ class Trainer:
         observers: watch the fit.
         identity: what checkpoints and weights must agree on to be loaded, such as `{"schema": hash}`.
 
+    Attributes:
+        evaluations: by name of the split, what `evaluate` found.
+        best_validation: the validation of the best epoch, where this trainer ran it.
+
     Raises:
         SchemaError: the data do not fit the schema.
 
@@ -68,6 +72,7 @@ class Trainer:
             else:
                 log.info("%r stays in main memory, as %s has too little free; batches are copied", dataset, self.device)
         self.evaluations: dict[str, Evaluation] = {}
+        self.best_validation: Evaluation | None = None
         self.identity = dict(identity or {"schema": schema.fingerprint(), "model": config.model_name})
         self._task = CTRTask(model, config, train_ds, val_ds, self.identity)
         self._observers = [*observers, _EpochLog(self)]
@@ -134,6 +139,7 @@ class _EpochLog(Observer):
             record["lr"], record["seconds"], f"{record['rows_per_second']:,.0f}",
         )  # fmt: skip
         if improved:
+            self.trainer.best_validation = self.trainer._task.evaluation
             self.trainer.keep_best(state)
         elif self.trainer.run is not None:
             self.trainer.run.write_history(state.history)

@@ -1,6 +1,7 @@
 """Scoring users and items once each gives what the model gives row by row."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -362,3 +363,24 @@ def test_one_weight_may_come_with_another_bias():
     weight = torch.randn(3, 32)
     for bias in (None, torch.randn(3), torch.randn(3)):
         torch.testing.assert_close(F.linear(rows, weight, bias), F.linear(wanted, weight, bias), rtol=1e-5, atol=1e-5)
+
+
+class TestWhatScoringLeavesBehind:
+    def test_threads_that_score_at_once_do_not_see_each_others_folds(self):
+        from deepfm.models.layers import kernels
+
+        entered, left = threading.Event(), threading.Event()
+
+        def other():
+            with kernels.scoring_kernels():
+                entered.set()
+                left.wait(10)
+
+        thread = threading.Thread(target=other)
+        with kernels.scoring_kernels():
+            thread.start()
+            assert entered.wait(10)
+        assert not kernels.scoring()
+        left.set()
+        thread.join()
+        assert not kernels.scoring()

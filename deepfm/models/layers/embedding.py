@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
-from deepfm.errors import ConfigError
+from deepfm.errors import ConfigError, SchemaError
 from deepfm.models.layers.kernels import lookup
 
 PADDING_INDEX = 0
@@ -165,6 +165,7 @@ class _WidthTable(nn.Module):
                 self.register_buffer(f"offsets{position}", first, persistent=False)
 
     def field_weight(self, name: str, first_order: bool) -> Tensor:
+        """One field's rows, a view."""
         if name in self._first_numbers:
             numbers = self.dense_first_order if first_order else self.dense_weight
             return numbers[self._first_numbers[name] :][:1]
@@ -200,8 +201,28 @@ class _WidthTable(nn.Module):
     def _rows(self, batch: dict[str, Tensor], run: list[FieldSchema], offsets: Tensor) -> Tensor:
         """The rows of a run of fields in the table: `(B, n)`, or `(B, max_length)` of a sequence."""
         if run[0].feature_type is FeatureType.SEQUENCE:
-            return batch[run[0].name].to(torch.int32) + offsets
-        return torch.stack([batch[field.name] for field in run], dim=1).to(torch.int32) + offsets
+            ids = batch[run[0].name]
+        else:
+            ids = torch.stack([batch[field.name] for field in run], dim=1)
+        if not self.training and ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_ids(ids, run)  # training data are checked once, when they are loaded
+        return ids.to(torch.int32) + offsets
+
+
+def _check_ids(ids: Tensor, run: list[FieldSchema]) -> None:
+    """Refuse an id that would be a row of another field.
+
+    Raises:
+        SchemaError: an id is outside its vocabulary; field, row and value are named.
+    """
+    outside = (ids < 0) | (ids >= torch.tensor([field.vocabulary_size for field in run]))
+    if outside.any():
+        place = outside.nonzero()[0].tolist()
+        field = run[place[-1] if len(run) > 1 else 0]
+        raise SchemaError(
+            f"field {field.name!r} holds id {ids[tuple(place)].item()} in row {place[0]} of a batch; expected 0 to "
+            f"{field.vocabulary_size - 1}, its vocabulary"
+        )
 
 
 def _run_key(field: FieldSchema) -> str:

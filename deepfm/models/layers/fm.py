@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from deepfm.models.layers.kernels import pairwise
+from deepfm.models.layers.kernels import pair_products
 
 
 class FMInteraction(nn.Module):
@@ -15,4 +15,4 @@ class FMInteraction(nn.Module):
 
     def forward(self, field_embeddings: Tensor) -> Tensor:
         """Half of (square of the sum - sum of the squares): `(B, F, D)` → `(B, 1)`."""
-        return pairwise(field_embeddings)
+        return pair_products(field_embeddings)

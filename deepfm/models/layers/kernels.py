@@ -8,11 +8,12 @@ same numbers:
   once and the rows of each id summed in one pass, 20 times as fast for a million rows, and a large table may have its
   gradient as a sparse tensor of the rows that occurred.
 - `dropout`: torch draws one float a value on one thread; here one 64-bit draw serves four values.
-- `pairwise`: the second-order term with the gradient g·(s - x) in one pass.
+- `pair_products`: the second-order term with the gradient g·(s - x) in one pass.
 - `interact`: a CIN layer in chunks whose outer products stay in the processor's cache and are formed again in the
   backward pass instead of being kept.
 """
 
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -27,7 +28,14 @@ CHUNK_VALUES = 1 << 17  # values of an outer product's chunk: half a megabyte, a
 LANES = 4  # 16-bit numbers in a 64-bit draw
 
 T = TypeVar("T")
-_state: dict[str, Any] = {"fast": True, "scoring": None}
+_state = {"fast": True}
+
+
+class _Scoring(threading.local):
+    memory: dict[Hashable, Any] | None = None
+
+
+_scoring = _Scoring()
 
 
 @contextmanager
@@ -43,24 +51,25 @@ def plain_kernels() -> Iterator[None]:
 @contextmanager
 def scoring_kernels() -> Iterator[None]:
     """Weights stay as they are for a while, so layers may fold together once; hooks on those layers stay silent."""
-    before, _state["scoring"] = _state["scoring"], {}
+    before, _scoring.memory = _scoring.memory, {}
     try:
         yield
     finally:
-        _state["scoring"] = before
+        _scoring.memory = before
 
 
 def scoring() -> bool:
-    """Whether layers may fold."""
-    return _state["scoring"] is not None and _state["fast"]
+    """Whether layers may fold in this thread."""
+    return _scoring.memory is not None and _state["fast"]
 
 
 def remembered(key: Hashable, make: Callable[[], T]) -> T:
     """What `make` gives, made once within `scoring_kernels`."""
-    memory = _state["scoring"]
-    if key not in memory:
-        memory[key] = make()
-    kept: T = memory[key]
+    if _scoring.memory is None:
+        return make()
+    if key not in _scoring.memory:
+        _scoring.memory[key] = make()
+    kept: T = _scoring.memory[key]
     return kept
 
 
@@ -107,6 +116,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, linear: Tensor, keep: Tensor, sparse: bool, *blocks: Tensor) -> Any:
         ctx.save_for_backward(keep, *blocks)
+        ctx.set_materialize_grads(False)  # a view that nobody used leaves its table alone
         ctx.sparse, ctx.shapes = sparse, (table.shape, linear.shape)
         found = []
         for block in blocks:
@@ -117,7 +127,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
         keep, *blocks = ctx.saved_tensors
         ids = _joined([block.reshape(-1) for block in blocks])
         ordered, order = ids.sort(stable=True)
@@ -129,10 +139,15 @@ class _Lookup(torch.autograd.Function):
         starts = starts.to(order.dtype)
         answers: list[Tensor | None] = []
         for shape, parts, needed in zip(ctx.shapes, (grads[::2], grads[1::2]), ctx.needs_input_grad[:2], strict=True):
-            if not needed:
+            if not needed or all(part is None for part in parts):
                 answers.append(None)
                 continue
-            flat = _joined([part.reshape(-1, shape[1]) for part in parts])
+            flat = _joined(
+                [
+                    keep.new_zeros(block.numel(), shape[1]) if part is None else part.reshape(-1, shape[1])
+                    for part, block in zip(parts, blocks, strict=True)
+                ]
+            )
             summed = F.embedding_bag(order, flat, starts, mode="sum").mul_(kept)  # (distinct rows, w)
             if ctx.sparse:
                 answers.append(
@@ -149,11 +164,11 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Zero each value with probability `p`, to a 65,536th, and scale the others to keep the mean (training only)."""
-    bound = min(round(p * 65_536), 65_535) - 32_769  # draws at or below it are dropped
+    bound = round(p * 65_536) - 32_769  # draws at or below it are dropped
     if not training or bound < -32_768:
         return x
     traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    if x.device.type != "cpu" or x.dtype is not torch.float32 or traced:
+    if x.device.type != "cpu" or x.dtype is not torch.float32 or traced or bound >= 32_766:
         return F.dropout(x, p, training)
     draws = torch.empty(-(-x.numel() // LANES), dtype=torch.int64).random_(-(2**63), None)
     lanes = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -32,768 to 32,767
@@ -186,7 +201,7 @@ def _drop(x: Tensor, lanes: Tensor, bound: int) -> Tensor:
     return dropped.mul_(1.0 / _share_kept(bound))
 
 
-def pairwise(x: Tensor) -> Tensor:
+def pair_products(x: Tensor) -> Tensor:
     """Σ over pairs of fields of their inner product: `(B, F, D)` to `(B, 1)` (Rendle, 2010, lemma 3.1)."""
     if _fast(x):
         total: Tensor = _Pairwise.apply(x)
