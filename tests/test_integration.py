@@ -21,7 +21,7 @@ from deepfm.data.sample import write_sample
 from deepfm.utils import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = 12
+EPOCHS = 8
 PATIENCE = 600  # seconds that a busy machine may take for one epoch
 
 
@@ -36,7 +36,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory):
-    """Twelve epochs of about 250 batches: long enough to be hit in the middle."""
+    """Eight epochs of about 250 batches: long enough to be hit in the middle."""
     folder = tmp_path_factory.mktemp("data")
     write_sample(folder, seed=1, num_users=120, num_movies=200, num_ratings=6000)
     return [
@@ -67,7 +67,13 @@ def training(overrides, run):
     command = [sys.executable, "-m", "deepfm", "train", "--quiet", "--override", *overrides, f"output_dir={run}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        command, cwd=run.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=run.parent,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores Ctrl-C
     )
     try:
         deadline = time.monotonic() + PATIENCE
