@@ -5,8 +5,8 @@ operations, which is what `torch.compile`, export, autocast, MPS and `plain_kern
 same numbers:
 
 - `lookup`: rows of a table. torch scatters the gradient row by row into a new table of zeros; here the ids are sorted
-  once and the rows of each id summed in one pass, 20 times as fast for a million rows, and a large table may have its
-  gradient as a sparse tensor of the rows that occurred.
+  once and the rows of each id summed in one pass, and a large table may have its gradient as a sparse tensor of the
+  rows that occurred.
 - `dropout`: torch draws one float a value on one thread; here one 64-bit draw serves four values.
 - `pair_products`: the second-order term with the gradient g·(s - x) in one pass.
 - `interact`: a CIN layer in chunks whose outer products stay in the processor's cache and are formed again in the
