@@ -78,7 +78,6 @@ def measure(rows: int, vocabulary: int, optimizer: str, threads: int) -> dict[st
     fit(
         task(min(64 * BATCH, rows)), config.training, device=torch.device("cpu")
     )  # model, optimizer and kernels are warm
-    columns(BATCH)
     chosen = task(rows)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here

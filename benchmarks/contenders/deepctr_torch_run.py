@@ -49,7 +49,9 @@ class DeepCTRTorch(Contender):
             )
         else:
             self.model = DeepFM(columns, columns, **tower)
-        optimizer: Any = "adam"  # its learning rate is 1e-3
+        if workload.lr != 1e-3:
+            raise SystemExit(f"lr = {workload.lr}; expected 1e-3, the rate of DeepCTR-Torch's own adam")
+        optimizer: Any = "adam"
         if overrides.get("optimizer") == "fused":
             optimizer = torch.optim.Adam(self.model.parameters(), lr=workload.lr, fused=True)
         self.model.compile(optimizer, "binary_crossentropy", metrics=None)

@@ -32,10 +32,10 @@ def build_optimizer(name: str, lr: float, groups: Sequence[ParameterGroup], devi
     """
     dense, parts = [], []
     for group in groups:
-        factor = (group.lr or lr) / lr
-        settings: dict[str, Any] = {"params": group.parameters, "lr": lr * factor, "lr_factor": factor}
         if not group.parameters:
             continue
+        factor = (group.lr or lr) / lr
+        settings: dict[str, Any] = {"params": group.parameters, "lr": lr * factor, "lr_factor": factor}
         if group.row_optimizer is not None:
             parts.append(ROW_OPTIMIZERS[group.row_optimizer]([{**settings, "lazy_l2": group.l2}]))
             continue

@@ -1,16 +1,17 @@
 """What an optimizer is here: groups of parameters, a state each, and a step.
 
-It is not `torch.optim.Optimizer`: the first object of that class imports torch's whole compiler, three seconds of
-processor time that every short run and every command would pay.
+It is not `torch.optim.Optimizer`: the first object of that class imports torch's whole compiler, which takes longer
+than importing torch itself (`benchmarks/startup_and_epoch.py`) and which every short run would pay.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Updates parameters from their gradients.
 
     Args:
@@ -21,9 +22,9 @@ class Optimizer:
         self.param_groups = [dict(group) for group in param_groups]
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
 
+    @abstractmethod
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        raise NotImplementedError
 
     def zero_grad(self) -> None:
         """Drop all gradients."""

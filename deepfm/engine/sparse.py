@@ -6,6 +6,7 @@ allocated in a step. `SparseAdam` and `RowwiseAdagrad` are other mathematics: ro
 they are.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -127,8 +128,9 @@ class RowOptimizer(Optimizer):
                     rows = torch.arange(len(parameter), device=parameter.device)
                     self._update(parameter, rows, grad, group["lr"])
 
+    @abstractmethod
     def _update(self, parameter: nn.Parameter, rows: Tensor, grad: Tensor, lr: float) -> None:
-        raise NotImplementedError
+        """Move `rows` `(n,)` of a parameter by their gradient `(n, …)`."""
 
 
 class SparseAdam(RowOptimizer):

@@ -86,7 +86,7 @@ class FeatureEmbedding(nn.Module):
 
     def projection_of(self, name: str) -> nn.Linear | None:
         """A field's projection to the common width, where it has one."""
-        projection = dict(self.projections.items()).get(_module_key(name))
+        projection = self.projections._modules.get(_module_key(name))
         return projection if isinstance(projection, nn.Linear) else None
 
     def table_parameters(self) -> list[nn.Parameter]:
