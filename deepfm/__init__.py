@@ -20,6 +20,9 @@ _NAMES = {
     "DeepFM": "deepfm.models",
     "xDeepFM": "deepfm.models",
     "AttentionDeepFM": "deepfm.models",
+    "BST": "deepfm.models",
+    "DIN": "deepfm.models",
+    "SIN": "deepfm.models",
     "RankingEvaluator": "deepfm.training.metrics",
     "Trainer": "deepfm.training.trainer",
 }

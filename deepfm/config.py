@@ -31,6 +31,7 @@ class DataConfig:
     train_negatives: str = setting("unrated", choices=("unrated", "unseen"))
     num_neg_eval: int = setting(999, at_least=1)
     candidate_seed: int = setting(42, at_least=0)
+    history_ties: str = setting("file_order", choices=("file_order", "strictly_earlier"))
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ class FeatureConfig:
 
     `embedding_dim` replaces every field's own width where it is given. `projection` maps a field's own
     width to D: `always`, only where the widths differ (`if_needed`), or never (`none`).
-    `embedding_l2_reg` is λ in loss + λ·Σw² over the embedding tables.
+    `embedding_l2_reg` is λ in loss + λ·Σw² over the embedding tables. `max_history` is the longest behaviour
+    history, of which the latest events are kept; models without behaviour sequences do not load any.
     """
 
     fm_embed_dim: int = setting(16, at_least=1)
     embedding_dim: int | None = setting(None, at_least=1)
     embedding_l2_reg: float = setting(1e-5, at_least=0, also=("embedding_regularizer", "l2_reg_embedding", "l2_reg"))
     projection: str = setting("always", choices=("always", "if_needed", "none"))
+    max_history: int = setting(50, at_least=1, also=("max_len", "max_seq_len"))
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,47 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True)
+class BSTConfig:
+    """The Transformer of BST: `pooling` takes the candidate's own place, the mean of all, or all side by side."""
+
+    num_heads: int = setting(4, at_least=1)
+    num_layers: int = setting(1, at_least=1)
+    feedforward_dim: int = setting(64, at_least=1)
+    dropout: float = setting(0.1, at_least=0, below=1)
+    norm_first: bool = False
+    pooling: str = setting("target", choices=("target", "mean", "all"))
+
+
+@dataclass(frozen=True)
+class DINConfig:
+    """DIN's activation unit; `recency` adds a learned weight by age, which the paper does not have."""
+
+    hidden_units: tuple[int, ...] = setting((64, 16), at_least=1, not_empty=True, also=("att_hidden_units",))
+    normalize: bool = setting(False, also=("att_weight_normalization",))
+    recency: bool = False
+
+
+@dataclass(frozen=True)
+class SINConfig:
+    """SIN: how the CIN and the Transformer are joined, and how the candidate meets the history.
+
+    `fusion` is the gate or one of its ablations. `candidate` attends to the encoded history, is encoded inside it as
+    in BST, or multiplies a weighting by age of it (`product`; with `fusion=transformer` and `use_dnn=false` the logit is
+    then an inner product, which `training.loss=full_softmax` needs).
+    """
+
+    fusion: str = setting("gate", choices=("gate", "sum", "cin", "transformer"))
+    candidate: str = setting("attends", choices=("attends", "encoded", "product"))
+    fusion_dim: int = setting(32, at_least=1)
+    num_heads: int = setting(4, at_least=1)
+    num_layers: int = setting(1, at_least=0)
+    feedforward_dim: int = setting(64, at_least=1)
+    dropout: float = setting(0.1, at_least=0, below=1)
+    norm_first: bool = True
+    use_dnn: bool = True
+
+
+@dataclass(frozen=True)
 class TrainingConfig(LoopSettings):
     """The knobs of `engine.loop_settings.LoopSettings`, batches, the tables' own optimizer, and what is monitored.
 
@@ -111,9 +155,19 @@ class TrainingConfig(LoopSettings):
     `feature.embedding_l2_reg`). `embedding_optimizer` changes the mathematics of the tables: `sparse_adam` and
     `rowwise_adagrad` move only the rows that a batch holds, at `embedding_lr` (None: `lr`). `lazy_embedding_l2` lets
     the penalty act on those rows alone.
+
+    `loss` is `bce` on likes and negatives, or a ranking loss over each like and its negatives: `bpr`, `softmax`, or
+    `full_softmax` against the whole catalogue. Under `softmax` and `bpr` the items of `in_batch_negatives` other likes
+    stand as further negatives; `log_q_correction` takes the logarithm of an item's chance to be drawn from its logit.
+    `calibration` makes probabilities of a ranking loss's logits on the validation set: `auto` is `platt` after a
+    ranking loss and `none` after `bce`.
     """
 
     batch_size: int = setting(4096, at_least=1)
+    loss: str = setting("bce", choices=("bce", "bpr", "softmax", "full_softmax"))
+    in_batch_negatives: int = setting(0, at_least=0)
+    log_q_correction: bool = False
+    calibration: str = setting("auto", choices=("auto", "none", "platt", "isotonic"))
     weight_decay: float = setting(0.0, at_least=0)
     embedding_optimizer: str = setting("same", choices=("same", "sparse_adam", "rowwise_adagrad"))
     embedding_lr: float | None = setting(None, above=0)
@@ -150,6 +204,9 @@ class ExperimentConfig:
     dnn: DNNConfig = field(default_factory=DNNConfig)
     cin: CINConfig = field(default_factory=CINConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+    bst: BSTConfig = field(default_factory=BSTConfig)
+    din: DINConfig = field(default_factory=DINConfig)
+    sin: SINConfig = field(default_factory=SINConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 

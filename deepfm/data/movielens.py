@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deepfm.config import DataConfig
 from deepfm.data.dataset import InteractionDataset, TrainingInteractions
+from deepfm.data.history import Histories, event_order, histories_before
 from deepfm.data.movielens_files import RawMovieLens, load_movielens
 from deepfm.data.negatives import Candidates, NegativeSampler, candidates_fingerprint, draw_candidates
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
@@ -33,6 +34,7 @@ USER_FIELDS = {
     "zip_prefix": 8,
 }  # name → embedding width
 ITEM_FIELDS = {"movie_id": 16, "genres": 8}
+HISTORY = "history"  # the movies that a user liked before
 
 Table = dict[str, NDArray[Any]]
 log = get_logger(__name__)
@@ -54,7 +56,7 @@ class MovieLensAdapter:
         data_dir: the folder with `u.data`, `u.user` and `u.item` (see `DataConfig.source` for the alternatives).
         config: split, label and sampling.
         seed: with the epoch, what training negatives depend on; also a random split's seed.
-        max_history: the longest behaviour history; 0 for none.
+        max_history: the longest behaviour history, of which the latest likes are kept; 0 for none.
 
     Example:
         >>> adapter = MovieLensAdapter("data/ml-100k", DataConfig(source="sample"))
@@ -62,9 +64,9 @@ class MovieLensAdapter:
     """
 
     def __init__(self, data_dir: str | Path, config: DataConfig, *, seed: int = 42, max_history: int = 0) -> None:
-        if max_history:
-            raise DataError(f"max_history is {max_history}; behaviour histories are not part of this release, use 0")
-        self.config, self.seed = config, seed
+        if max_history < 0:
+            raise DataError(f"max_history is {max_history}; expected the number of events to keep, or 0 for none")
+        self.config, self.seed, self.max_history = config, seed, max_history
         self.raw: RawMovieLens = load_movielens(data_dir, config.source)
         source = (
             "sample" if self.raw.name.endswith("-sample") else self.raw.source
@@ -97,16 +99,49 @@ class MovieLensAdapter:
             sampler=self._negative_sampler(self.config.train_negatives),
             num_negatives=self.config.num_neg_train,
             seed=self.seed,
+            histories=self._histories("train", tables[1]),
         )
         validation, test = (
-            InteractionDataset.from_candidates(tables, self.candidates[name]) for name in ("validation", "test")
+            InteractionDataset.from_candidates(tables, self.candidates[name], self._histories(name, tables[1]))
+            for name in ("validation", "test")
         )
         self._log_facts()
+        self._log_histories({"training": train, "validation": validation, "test": test})
         return self._schema(), train, validation, test
 
     def training_likes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """`(P,)` users and `(P,)` movies of the training likes, as positions in the tables."""
         return self._users[self.split.train], self._movies[self.split.train]
+
+    def visible_likes(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Users, order numbers and movies, each `(E,)`, of the likes that a history in `split` may hold, oldest first.
+
+        Training and validation see the training likes, and the test sees the validation likes too. What lies before a
+        moment is up to its order number (`moments_of`).
+        """
+        parts = (self.split.train, self.split.validation) if split == "test" else (self.split.train,)
+        rows = np.sort(np.concatenate(parts))  # the file's order, which stays that of equal order numbers
+        return self._users[rows], self._order_numbers()[rows], self._movies[rows]
+
+    def moments_of(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Users and order numbers of a split's moments: `(P,)` for each training like, `(U,)` for each group.
+
+        A group of candidates with several positives has the moment of the first, so that none sees what came after.
+        """
+        numbers = self._order_numbers()
+        if split == "train":
+            return self._users[self.split.train], numbers[self.split.train]
+        rows = getattr(self.split, split)
+        first = np.full(self.num_users, np.iinfo(np.int64).max)
+        np.minimum.at(first, self._users[rows], numbers[rows])
+        users = self.candidates[split].users
+        missing = np.isin(users, self._users[rows], invert=True)
+        if missing.any():
+            raise DataError(
+                f"the candidates name user number {users[missing][0]}, who has no {split} like here; use the data and "
+                "the split that they were drawn for"
+            )
+        return users, first[users]
 
     @property
     def num_users(self) -> int:
@@ -146,6 +181,16 @@ class MovieLensAdapter:
             rng=random_stream("random split", self.seed),
         )
         return Split(likes[split.train], likes[split.validation], likes[split.test])
+
+    def _order_numbers(self) -> NDArray[np.int64]:
+        return event_order(self.raw.timestamps, self.config.history_ties)
+
+    def _histories(self, split: str, item_table: Table) -> dict[str, Histories]:
+        if not self.max_history:
+            return {}
+        users, numbers, movies = self.visible_likes(split)
+        events = users, numbers, item_table["movie_id"][movies]
+        return {HISTORY: histories_before(events, *self.moments_of(split), self.max_history)}
 
     def _negative_sampler(self, rule: str) -> NegativeSampler:
         """Excludes what a user has ever rated; under `unseen` the held-out positives are drawn like any other."""
@@ -216,6 +261,17 @@ class MovieLensAdapter:
                     group=group,
                     max_length=MAX_GENRES if sequence else 0,
                 )
+        if self.max_history:
+            fields[HISTORY] = FieldSchema(
+                HISTORY,
+                FeatureType.SEQUENCE,
+                fields["movie_id"].vocabulary_size,
+                fields["movie_id"].embedding_dim,
+                group="user",
+                max_length=self.max_history,
+                combiner="none",
+                shares_embedding_with="movie_id",
+            )
         return DatasetSchema(
             fields, label_field="label", user_field="user_id", item_field="movie_id", time_field="timestamp"
         )
@@ -239,6 +295,20 @@ class MovieLensAdapter:
                 self.encoders["genres"].num_cut,
                 MAX_GENRES,
             )
+
+    def _log_histories(self, parts: Mapping[str, InteractionDataset]) -> None:
+        if not self.max_history:
+            return
+        for name, part in parts.items():
+            history = part.histories[HISTORY]
+            log.info(
+                "%s: %d histories, %d of them longer than %d likes and cut to the latest, %d empty",
+                name, len(history), history.num_cut, self.max_history, history.num_empty,
+            )  # fmt: skip
+        if not len(parts["training"].histories[HISTORY].events) or all(
+            part.histories[HISTORY].num_empty == len(part.histories[HISTORY]) for part in parts.values()
+        ):
+            log.warning("every history is empty, so a model learns nothing from behaviour; look at the timestamps")
 
 
 def _positions(table_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import yaml
 from deepfm.errors import SchemaError
 from deepfm.utils.io import write_text
 
-COMBINERS = ("mean", "sum", "max")
+COMBINERS = ("mean", "sum", "max", "none")  # none: a behaviour sequence, which is not pooled
 
 
 class FeatureType(StrEnum):
@@ -36,7 +36,10 @@ class FieldSchema:
         embedding_dim: the field's own embedding width.
         group: what the field describes, such as "user" or "item"; free text.
         max_length: the longest sequence; 0 for other types.
-        combiner: how a sequence's tokens become one vector: mean, sum or max.
+        combiner: how a sequence's tokens become one vector: mean, sum or max; none for a behaviour sequence, which
+            reaches the model as `(B, max_length)` tokens, oldest first, and is no field of the interactions.
+        shares_embedding_with: another field of the same vocabulary and width, whose table this one uses; a behaviour
+            sequence and its candidate then live in one space.
 
     Raises:
         SchemaError: the combination is impossible.
@@ -53,6 +56,7 @@ class FieldSchema:
     group: str = ""
     max_length: int = 0
     combiner: str = "mean"
+    shares_embedding_with: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -81,6 +85,25 @@ class FieldSchema:
             raise SchemaError(
                 f"field {self.name!r} has combiner {self.combiner!r}; expected one of {', '.join(COMBINERS)}"
             )
+        if self.combiner == "none" and self.feature_type is not FeatureType.SEQUENCE:
+            raise SchemaError(
+                f"field {self.name!r} has combiner 'none' and is {self.feature_type}; expected a sequence, as only that "
+                "can stay unpooled"
+            )
+        if self.shares_embedding_with is not None and self.feature_type is FeatureType.DENSE:
+            raise SchemaError(f"dense field {self.name!r} has no embedding table; leave out shares_embedding_with")
+
+    @property
+    def is_behaviour(self) -> bool:
+        """Whether this is a behaviour sequence: neither pooled nor one of the F interacting fields."""
+        return self.combiner == "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The field as plain data."""
+        plain = dataclasses.asdict(self) | {"feature_type": str(self.feature_type)}
+        if self.shares_embedding_with is None:  # schemas from before there were shared tables keep their fingerprints
+            del plain["shares_embedding_with"]
+        return plain
 
 
 @dataclass(frozen=True)
@@ -124,6 +147,11 @@ class DatasetSchema:
                 name not in self.fields or self.fields[name].feature_type is not FeatureType.SPARSE
             ):
                 raise SchemaError(f"{role} {name!r} is no sparse field of the schema; known: {', '.join(self.fields)}")
+        if not self.interacting_fields:
+            raise SchemaError("a schema needs at least one field beside its behaviour sequences")
+        for field in self.fields.values():
+            if field.shares_embedding_with is not None:
+                self._check_shared(field)
 
     @property
     def sparse_fields(self) -> list[FieldSchema]:
@@ -141,14 +169,43 @@ class DatasetSchema:
         return self._of_type(FeatureType.SEQUENCE)
 
     @property
+    def behaviour_fields(self) -> list[FieldSchema]:
+        """The behaviour sequences (`combiner="none"`), in order."""
+        return [field for field in self.fields.values() if field.is_behaviour]
+
+    @property
+    def interacting_fields(self) -> list[FieldSchema]:
+        """The fields of the three views: all but the behaviour sequences, in order."""
+        return [field for field in self.fields.values() if not field.is_behaviour]
+
+    @property
     def num_fields(self) -> int:
         """F, the number of fields that enter the interactions."""
-        return len(self.fields)
+        return len(self.interacting_fields)
 
     @property
     def total_embedding_dim(self) -> int:
-        """T, the sum of all fields' own embedding widths."""
-        return sum(field.embedding_dim for field in self.fields.values())
+        """T, the sum of the interacting fields' own embedding widths."""
+        return sum(field.embedding_dim for field in self.interacting_fields)
+
+    def table_owner(self, name: str) -> FieldSchema:
+        """The field whose embedding table a field uses: its own, or that of the one it shares with."""
+        field = self.fields[name]
+        return field if field.shares_embedding_with is None else self.fields[field.shares_embedding_with]
+
+    def candidate_of(self, name: str) -> FieldSchema:
+        """The field that a behaviour sequence is a history of: the one it shares with, else the item field.
+
+        Raises:
+            SchemaError: there is neither.
+        """
+        shared = self.fields[name].shares_embedding_with or self.item_field
+        if shared is None:
+            raise SchemaError(
+                f"behaviour sequence {name!r} has no candidate; set its shares_embedding_with, or the schema's "
+                "item_field"
+            )
+        return self.fields[shared]
 
     def with_embedding_dim(self, embedding_dim: int) -> "DatasetSchema":
         """The same schema with one embedding width for every field."""
@@ -158,9 +215,7 @@ class DatasetSchema:
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain data: the fields as a list, so that a duplicate name cannot hide."""
         return {
-            "fields": [
-                {**dataclasses.asdict(field), "feature_type": str(field.feature_type)} for field in self.fields.values()
-            ],
+            "fields": [field.to_dict() for field in self.fields.values()],
             "label_field": self.label_field,
             "user_field": self.user_field,
             "item_field": self.item_field,
@@ -215,6 +270,21 @@ class DatasetSchema:
     def fingerprint(self) -> str:
         """A hash of everything in the schema; weights fit only the schema they were trained with."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def _check_shared(self, field: FieldSchema) -> None:
+        owner = self.fields.get(field.shares_embedding_with or "")
+        if owner is None or owner.feature_type is FeatureType.DENSE or owner.shares_embedding_with is not None:
+            tables = [f.name for f in self.fields.values() if f.feature_type is not FeatureType.DENSE]
+            raise SchemaError(
+                f"field {field.name!r} has shares_embedding_with {field.shares_embedding_with!r}; expected a field with "
+                f"a table of its own: {', '.join(name for name in tables if name != field.name) or 'none is there'}"
+            )
+        for size in ("vocabulary_size", "embedding_dim"):
+            if getattr(field, size) != getattr(owner, size):
+                raise SchemaError(
+                    f"field {field.name!r} has {size} {getattr(field, size)} and shares the table of {owner.name!r}, "
+                    f"which has {getattr(owner, size)}; expected the same"
+                )
 
     def _of_type(self, feature_type: FeatureType) -> list[FieldSchema]:
         return [field for field in self.fields.values() if field.feature_type is feature_type]

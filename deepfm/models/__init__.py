@@ -6,20 +6,32 @@ from deepfm.engine.settings import nearest
 from deepfm.errors import ConfigError
 from deepfm.models.attention_deepfm import AttentionDeepFM
 from deepfm.models.base import BaseCTRModel, evaluation_mode
+from deepfm.models.bst import BST
 from deepfm.models.deepfm import DeepFM
+from deepfm.models.din import DIN
+from deepfm.models.sequence import Behaviour, SequenceModel
+from deepfm.models.sin import SIN
 from deepfm.models.xdeepfm import xDeepFM
 
 MODELS: dict[str, type[BaseCTRModel]] = {
     "deepfm": DeepFM,
     "xdeepfm": xDeepFM,
     "attention_deepfm": AttentionDeepFM,
+    "bst": BST,
+    "din": DIN,
+    "sin": SIN,
 }
 
 __all__ = [
+    "BST",
+    "DIN",
     "MODELS",
+    "SIN",
     "AttentionDeepFM",
     "BaseCTRModel",
+    "Behaviour",
     "DeepFM",
+    "SequenceModel",
     "create_model",
     "evaluation_mode",
     "model_class",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema
+from deepfm.errors import ConfigError
 from deepfm.models.layers import DNN, FeatureEmbedding
 
 
@@ -32,7 +33,12 @@ class BaseCTRModel(nn.Module, ABC):
     Args:
         schema: the fields.
         config: sizes and options; a model reads the sections it uses.
+
+    Attributes:
+        reads_behaviour: whether the model needs behaviour sequences; others ignore those of a schema.
     """
+
+    reads_behaviour = False
 
     def __init__(self, schema: DatasetSchema, config: ExperimentConfig) -> None:
         super().__init__()
@@ -58,6 +64,18 @@ class BaseCTRModel(nn.Module, ABC):
         """Probabilities `(B, 1)`, in evaluation mode; the mode is left as it was."""
         with evaluation_mode(self):
             return torch.sigmoid(self(batch))
+
+    def catalogue_logits(self, batch: dict[str, Tensor], catalogue: dict[str, Tensor]) -> Tensor:
+        """Logits `(P, C)` of P rows with every one of C items, for a model whose form makes that cheap.
+
+        Raises:
+            ConfigError: this model has no such form.
+        """
+        raise ConfigError(
+            f"training.loss = 'full_softmax' needs a model whose logit is an inner product, and {type(self).__name__} is "
+            "none; use training.loss=softmax, or model_name=sin with sin.fusion=transformer, sin.candidate=product and "
+            "sin.use_dnn=false"
+        )
 
     def get_l2_reg_loss(self) -> Tensor:
         """λ·Σw² over the embedding tables, with λ = `feature.embedding_l2_reg`: a scalar with a gradient."""

@@ -1,7 +1,9 @@
 """Scoring whole data sets, and turning scores into the protocol's metrics."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,9 +15,7 @@ from deepfm.errors import TrainingError
 from deepfm.models import BaseCTRModel, evaluation_mode
 from deepfm.models.layers.kernels import scoring_kernels
 from deepfm.training.metrics import RankingEvaluator, compute_auc, compute_logloss
-from deepfm.training.scoring import scorer
-
-SCORING_ROWS = 4_096  # rows a forward pass: enough to amortise calls, few enough to stay in the cache
+from deepfm.training.scoring import scorer, scoring_bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +55,18 @@ def score_rows(
         TrainingError: a score is NaN or infinite; the model and the batch are named.
     """
     parts = []
+    bounds = scoring_bounds(dataset)
     with evaluation_mode(model), scoring_kernels():
         score = scorer(model, dataset)
-        for start in range(0, len(dataset), SCORING_ROWS):
-            parts.append(score(slice(start, start + SCORING_ROWS)))
-            on_progress(min(start + SCORING_ROWS, len(dataset)), len(dataset))
+        for start, end in pairwise(bounds):
+            parts.append(score(slice(start, end)))
+            on_progress(end, len(dataset))
     scores = torch.cat(parts).float().cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
+        batch = bisect_right(bounds, int(bad[0]))
         raise TrainingError(
-            f"{type(model).__name__} gives the score {scores[bad[0]]} in batch {bad[0] // SCORING_ROWS + 1} of "
+            f"{type(model).__name__} gives the score {scores[bad[0]]} in batch {batch} of "
             f"{dataset!r} (row {bad[0]}); expected finite logits, so lower training.lr or look at the data"
         )
     return scores

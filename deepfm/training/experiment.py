@@ -55,7 +55,10 @@ def open_data(config: ExperimentConfig, run: RunFolder | None = None) -> Experim
     Raises:
         DataError: the data are missing, damaged or foreign.
     """
-    adapter = ADAPTERS[config.data.dataset_name](config.data.data_dir, config.data, seed=config.seed)
+    max_history = config.feature.max_history if model_class(config.model_name).reads_behaviour else 0
+    adapter = ADAPTERS[config.data.dataset_name](
+        config.data.data_dir, config.data, seed=config.seed, max_history=max_history
+    )
     if run is None:
         return ExperimentData(adapter, *adapter.build())
     return ExperimentData(adapter, *adapter.build(load_encoders(run.encoders), load_candidates(run.candidates)))

@@ -13,14 +13,28 @@ from deepfm.data.dataset import InteractionDataset, Rows, TabularDataset
 from deepfm.engine.memory import free_memory
 from deepfm.models import BaseCTRModel
 
+SCORING_ROWS = 4_096  # rows a forward pass: enough to amortise calls, few enough to stay in the cache
 ENTITY_COPIES = 8  # of all users' and items' embeddings that making and using them may take at once
 Scorer = Callable[[Rows], Tensor]
 Views = tuple[Tensor, Tensor, Tensor]  # first order (n, 1), field embeddings (n, f, D), flat embeddings (n, t)
 
 
+def scoring_bounds(dataset: TabularDataset) -> list[int]:
+    """Where forward passes begin and end: whole groups where candidates share a history, else rows by count."""
+    if dataset.group_offsets is None or not dataset.histories:
+        return [*range(0, len(dataset), SCORING_ROWS), len(dataset)]
+    bounds = [0]
+    for end, following in zip(dataset.group_offsets[1:], [*dataset.group_offsets[2:], 0], strict=True):
+        if not following or following - bounds[-1] > SCORING_ROWS:
+            bounds.append(int(end))
+    return bounds
+
+
 def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
     """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used."""
     device = next(model.parameters()).device
+    if isinstance(dataset, InteractionDataset) and model.reads_behaviour and dataset.group_offsets is not None:
+        return _GroupScorer(model, dataset)
     if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
         own_forward = type(model).forward is not BaseCTRModel.forward  # a formula of its own, which pairs go round
         width = model.schema.num_fields * model.embedding.embed_dim + model.schema.total_embedding_dim
@@ -33,6 +47,34 @@ def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
         return logits.squeeze(1)
 
     return score
+
+
+class _GroupScorer:
+    """Gives each user's history once for all of the user's candidates; shorter lists are filled up with item 0."""
+
+    def __init__(self, model: BaseCTRModel, dataset: InteractionDataset) -> None:
+        assert dataset.group_offsets is not None
+        self.model, self.dataset = model, dataset
+        self.device = next(model.parameters()).device
+        self.offsets = torch.as_tensor(dataset.group_offsets, device=dataset.device)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        assert isinstance(rows, slice)
+        users, items = self.dataset.pairs(rows)  # (B,)
+        groups = self.dataset.moments(rows)
+        moments, own = groups.unique_consecutive(return_inverse=True)
+        places = torch.arange(rows.start, rows.start + len(own), device=own.device) - self.offsets[moments][own]
+        width = int(places.max()) + 1
+        if len(own) == len(moments) * width:
+            features = self.dataset.describe(users, items)
+            kept = None
+        else:
+            kept = own * width + places
+            whole = items.new_zeros(len(moments) * width).index_copy_(0, kept, items)
+            features = self.dataset.describe(users.new_zeros(len(whole)).index_copy_(0, kept, users), whole)
+        features |= {name: history.latest(moments) for name, history in self.dataset.histories.items()}
+        logits = self.model({name: column.to(self.device) for name, column in features.items()}).squeeze(1)
+        return logits if kept is None else logits.index_select(0, kept.to(self.device))
 
 
 class _PairScorer:

@@ -6,25 +6,28 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
-from deepfm.data.dataset import TabularDataset
+from deepfm.data.dataset import Blocks, CatalogueBlock, TabularDataset, TrainingInteractions
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
 from deepfm.models import BaseCTRModel
+from deepfm.training import objectives
 from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
 from deepfm.utils.seeding import random_stream
 
-Batch = tuple[Features, Tensor]
+Batch = tuple[Features, Tensor] | Blocks | CatalogueBlock
 SPARSE_ROWS = 100_000  # from so many table rows on, a dense gradient costs more than the rows that a batch holds
 
 
 class CTRTask(Task):
-    """Binary cross-entropy on clicks, with negatives drawn anew and rows shuffled each epoch.
+    """Clicks, with negatives drawn anew and rows shuffled each epoch.
+
+    Under a ranking loss, and where rows have histories, likes are shuffled with their negatives beside them, so that a
+    like and its negatives share one history.
 
     Args:
         model: gives logits `(B, 1)`.
@@ -35,10 +38,11 @@ class CTRTask(Task):
     Attributes:
         evaluation: what the last `evaluate` found; None before the first.
         sparse_gradients: whether the tables' gradients are sparse in a fit, for speed or for their optimizer.
+        block_rows: rows of a like with its negatives, where likes are shuffled; 1 where rows are.
 
     Raises:
-        ConfigError: the monitored metric cannot be measured, batch normalisation meets batches of one row, or the
-            device lacks what a switch needs.
+        ConfigError: the monitored metric cannot be measured, batch normalisation meets batches of one row, the
+            device lacks what a switch needs, or a ranking loss has no negatives to rank.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class CTRTask(Task):
                 f"training.metric = {self.metric!r} needs candidates in groups, which the validation set has not; use "
                 "auc or logloss"
             )
+        self.block_rows = self._rows_of_a_block()
         normalised = any(isinstance(part, nn.BatchNorm1d) for part in model.modules())
         if normalised and min(config.training.batch_size, len(train_ds)) < 2:
             raise ConfigError(
@@ -78,26 +83,38 @@ class CTRTask(Task):
 
     def num_batches(self) -> int:
         """Batches an epoch; a single last row joins the batch before it, as batch normalisation needs two."""
-        full, rest = divmod(len(self.train_ds), self.config.training.batch_size)
+        full, rest = divmod(self._num_units(), self._units_of_a_batch())
         return max(1, full + (rest > 1))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Batches of shuffled rows, a pure function of (seed, epoch)."""
+        """Batches of shuffled rows, or likes with their negatives, a pure function of (seed, epoch)."""
         self.train_ds.resample(epoch)
-        rows = len(self.train_ds)
-        numbers = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)
+        units = self._num_units()
+        numbers = np.arange(units, dtype=np.int32 if units < 2**31 else np.int64)
         random_stream("row order", self.config.seed, epoch).shuffle(numbers)
         order = torch.from_numpy(numbers).to(self.train_ds.device)
-        size, count = self.config.training.batch_size, self.num_batches()
-        bounds = [*range(0, count * size, size), rows]
-        gathered = (self.train_ds.batch(order[start:end]) for start, end in pairwise(bounds))
+        size, count = self._units_of_a_batch(), self.num_batches()
+        bounds = [*range(0, count * size, size), units]
+        gathered = (self._batch(order[start:end]) for start, end in pairwise(bounds))
         return feed(gathered, next(self.model.parameters()).device)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The mean cross-entropy of a batch, and its rows."""
-        features, labels = batch
+        """The mean loss of a batch, and its rows."""
+        training = self.config.training
+        if isinstance(batch, CatalogueBlock):
+            logits = self.model.catalogue_logits(batch.features, batch.catalogue).float()  # (P, C)
+            return objectives.full_softmax(logits, batch.items, batch.hidden), len(batch.items)
+        features, labels = batch[:2]
         logits = self.model(features).squeeze(1).float()  # (B,)
-        return F.binary_cross_entropy_with_logits(logits, labels), len(labels)
+        if not isinstance(batch, Blocks):
+            return objectives.bce(logits, labels), len(labels)
+        hidden, blocks = batch.hidden, logits.view(batch.hidden.shape)
+        if training.loss == "bce":
+            return objectives.bce(blocks, labels.view_as(blocks)), len(labels)
+        if training.loss == "bpr":
+            return objectives.bpr(blocks, hidden), len(labels)
+        log_q = batch.log_q if training.log_q_correction else None
+        return objectives.softmax(blocks, hidden, log_q), len(labels)
 
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
         """AUC, log loss and, over groups of candidates, HR@K and NDCG@K of the validation set."""
@@ -135,3 +152,37 @@ class CTRTask(Task):
     def fingerprint(self) -> dict[str, str]:
         """A checkpoint fits the identity and the number of training rows that it was written with."""
         return {**self.identity, "training set": f"{len(self.train_ds)} rows"}
+
+    def _rows_of_a_block(self) -> int:
+        training = self.config.training
+        if not isinstance(self.train_ds, TrainingInteractions):
+            if training.loss != "bce":
+                raise ConfigError(
+                    f"training.loss = {training.loss!r} ranks each like among sampled negatives, which these rows have "
+                    "not; use training.loss=bce, or training data with negatives"
+                )
+            return 1
+        if training.in_batch_negatives and training.loss not in ("bpr", "softmax"):
+            raise ConfigError(
+                f"training.in_batch_negatives = {training.in_batch_negatives} goes with training.loss softmax or bpr, "
+                f"got {training.loss}"
+            )
+        if training.loss == "bce" and not self.train_ds.histories:
+            return 1
+        return 1 + self.train_ds.num_negatives + training.in_batch_negatives
+
+    def _num_units(self) -> int:
+        """What is shuffled: rows, or likes."""
+        if self.block_rows > 1 and isinstance(self.train_ds, TrainingInteractions):
+            return self.train_ds.num_likes
+        return len(self.train_ds)
+
+    def _units_of_a_batch(self) -> int:
+        return max(1, self.config.training.batch_size // self.block_rows)
+
+    def _batch(self, units: Tensor) -> Batch:
+        if self.block_rows == 1 or not isinstance(self.train_ds, TrainingInteractions):
+            return self.train_ds.batch(units)
+        if self.config.training.loss == "full_softmax":
+            return self.train_ds.catalogue_block(units)
+        return self.train_ds.blocks(units, self.config.training.in_batch_negatives)

@@ -17,10 +17,11 @@ class FeatureEmbedding(nn.Module):
 
     A field has rows of its own in a table of its width, which it shares with all fields of that width, and a projection
     without bias to the common width D. Index 0 is padding and unknown: its rows are zero and never receive a gradient,
-    so it contributes exactly zero to every view. `field_weight` shows the rows of one field.
+    so it contributes exactly zero to every view. `field_weight` shows the rows of one field. A field that shares its
+    embedding reads the other's rows. Behaviour sequences are in none of the views; `sequences` gives them.
 
     Args:
-        schema: F fields, of total own width T.
+        schema: F interacting fields, of total own width T.
         fm_embed_dim: D.
         projection: `always`, `if_needed` (only for fields whose own width is not D) or `none`.
 
@@ -44,7 +45,7 @@ class FeatureEmbedding(nn.Module):
         self.embed_dim = fm_embed_dim
         self.sparse_gradients = False
         self.projections = nn.ModuleDict()
-        for field in schema.fields.values():
+        for field in schema.interacting_fields:
             width = field.embedding_dim
             if projection == "none" and width != fm_embed_dim:
                 raise ConfigError(
@@ -52,7 +53,7 @@ class FeatureEmbedding(nn.Module):
                     f"and {field.name!r} is {width} wide; set feature.embedding_dim={fm_embed_dim} or a projection"
                 )
             if projection == "always" or width != fm_embed_dim:
-                self.projections[_module_key(field.name)] = nn.Linear(width, fm_embed_dim, bias=False)
+                self.projections[module_key(field.name)] = nn.Linear(width, fm_embed_dim, bias=False)
         widths = sorted({field.embedding_dim for field in schema.fields.values()})
         self.tables = nn.ModuleDict(
             {
@@ -60,7 +61,10 @@ class FeatureEmbedding(nn.Module):
                 for width in widths
             }
         )
-        self._shared_width = len(widths) == 1 and not self.projections
+        self._first_field = schema.interacting_fields[0].name
+        interacting = {field.embedding_dim for field in schema.interacting_fields}
+        self._widths = [str(width) for width in widths if width in interacting]
+        self._shared_width = len(self._widths) == 1 and not self.projections
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -68,6 +72,8 @@ class FeatureEmbedding(nn.Module):
         with torch.no_grad():
             for first_order in (False, True):
                 for field in self.schema.fields.values():
+                    if field.shares_embedding_with is not None:
+                        continue
                     weight = self.field_weight(field.name, first_order)
                     nn.init.xavier_uniform_(weight)
                     if field.feature_type is not FeatureType.DENSE:
@@ -86,7 +92,7 @@ class FeatureEmbedding(nn.Module):
 
     def projection_of(self, name: str) -> nn.Linear | None:
         """A field's projection to the common width, where it has one."""
-        projection = self.projections._modules.get(_module_key(name))
+        projection = self.projections._modules.get(module_key(name))
         return projection if isinstance(projection, nn.Linear) else None
 
     def table_parameters(self) -> list[nn.Parameter]:
@@ -96,7 +102,8 @@ class FeatureEmbedding(nn.Module):
     @property
     def num_rows(self) -> int:
         """Rows of all tables, padding included, those of dense fields apart."""
-        return sum(field.vocabulary_size for field in self.schema.fields.values())
+        own = [field for field in self.schema.fields.values() if field.shares_embedding_with is None]
+        return sum(field.vocabulary_size for field in own)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Embed a batch.
@@ -107,19 +114,52 @@ class FeatureEmbedding(nn.Module):
         Returns:
             first order `(B, 1)`, field embeddings `(B, F, D)`, flat embeddings `(B, T)`.
         """
-        embedded = {width: table(batch, self.sparse_gradients) for width, table in self.tables.items()}
+        embedded = {width: self.tables[width](batch, self.sparse_gradients) for width in self._widths}
         first_order = torch.cat([linear for linear, _ in embedded.values()], dim=1).sum(dim=1, keepdim=True)  # (B, 1)
         if self._shared_width:
             ((_, vectors),) = embedded.values()  # (B, F, D)
             return first_order, vectors, vectors.flatten(1)
         columns = {width: iter(vectors.unbind(1)) for width, (_, vectors) in embedded.items()}
         own, projected = [], []
-        for field in self.schema.fields.values():
+        for field in self.schema.interacting_fields:
             vector = next(columns[str(field.embedding_dim)])  # (B, d)
             projection = self.projection_of(field.name)
             own.append(vector)
             projected.append(vector if projection is None else projection(vector))  # (B, D)
         return first_order, torch.stack(projected, dim=1), torch.cat(own, dim=1)
+
+    def sequences(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Every behaviour sequence, token by token.
+
+        Args:
+            batch: as for `forward`; a behaviour sequence's ids are `(B, L)`, oldest first and padded with 0 at either
+                end, or `(U, L)` where each is that of B / U consecutive rows.
+
+        Returns:
+            name → embeddings `(B, L, E)`, zero at padding, and mask `(B, L)`, true at tokens.
+
+        Raises:
+            SchemaError: U does not divide B.
+        """
+        rows = len(batch[self._first_field])
+        answers = {}
+        for name, (vectors, mask) in self.shared_sequences(batch).items():
+            copies = rows // max(1, len(mask))
+            answers[name] = vectors.repeat_interleave(copies, dim=0), mask.repeat_interleave(copies, dim=0)
+        return answers
+
+    def shared_sequences(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """As `sequences`, but one history for the rows that share it: embeddings `(U, L, E)` and mask `(U, L)`."""
+        rows, answers = len(batch[self._first_field]), {}
+        for field in self.schema.behaviour_fields:
+            ids = batch[field.name]
+            if len(ids) != rows and (not len(ids) or rows % len(ids)):
+                raise SchemaError(
+                    f"behaviour sequence {field.name!r} has {len(ids)} histories for {rows} rows; expected one a row, "
+                    "or one for each of equally many consecutive rows"
+                )
+            answers[field.name] = self._table_of(field).tokens(ids, field, self.sparse_gradients), ids != PADDING_INDEX
+        return answers
 
     def _table_of(self, field: FieldSchema) -> "_WidthTable":
         table = self.tables[str(field.embedding_dim)]
@@ -143,18 +183,25 @@ class _WidthTable(nn.Module):
         self._first_numbers: dict[str, int] = {}
         rows = numbers = 0
         for field in fields:
+            if field.shares_embedding_with is not None:
+                continue
             if field.feature_type is FeatureType.DENSE:
                 self._first_numbers[field.name] = numbers
                 numbers += 1
             else:
                 self._first_rows[field.name] = rows
                 rows += field.vocabulary_size
-        self.runs = [list(run) for _, run in groupby(fields, key=_run_key)]
+        owners = torch.tensor(list(self._first_rows.values()))
+        for field in fields:
+            if field.shares_embedding_with is not None:
+                self._first_rows[field.name] = self._first_rows[field.shares_embedding_with]
+        interacting = [field for field in fields if not field.is_behaviour]
+        self.runs = [list(run) for _, run in groupby(interacting, key=_run_key)]
         if rows:
             self.weight = nn.Parameter(torch.empty(rows, self.width))
             self.first_order = nn.Parameter(torch.empty(rows, 1))
             keep = torch.ones(rows, 1)
-            keep[torch.tensor(list(self._first_rows.values())) + PADDING_INDEX] = 0.0
+            keep[owners + PADDING_INDEX] = 0.0
             self.register_buffer("keep", keep, persistent=False)
         if numbers:
             self.dense_weight = nn.Parameter(torch.empty(numbers, self.width))
@@ -197,6 +244,14 @@ class _WidthTable(nn.Module):
             linear.append(terms)  # (B, n)
             vectors.append(rows)  # (B, n, width)
         return _joined(linear), _joined(vectors)
+
+    def tokens(self, ids: Tensor, field: FieldSchema, sparse_gradients: bool) -> Tensor:
+        """The vectors `(U, L, width)` of a behaviour sequence's ids `(U, L)`."""
+        if not self.training and ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_ids(ids, [field])
+        rows = ids.to(torch.int32) + self._first_rows[field.name]
+        ((vectors, _),) = lookup(self.weight, self.first_order, [rows], self.keep, sparse_gradients)
+        return vectors
 
     def _rows(self, batch: dict[str, Tensor], run: list[FieldSchema], offsets: Tensor) -> Tensor:
         """The rows of a run of fields in the table: `(B, n)`, or `(B, max_length)` of a sequence."""
@@ -246,7 +301,7 @@ def _pool(vectors: Tensor, tokens: Tensor, combiner: str) -> Tensor:
     return total / (tokens != PADDING_INDEX).sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def _module_key(name: str) -> str:
+def module_key(name: str) -> str:
     """A field's name as torch accepts it for a submodule: without dots, none of the container's own, one a name."""
     key = name.replace("%", "%25").replace(".", "%2E")
     return f"{key}%" if hasattr(nn.ModuleDict(), key) else key

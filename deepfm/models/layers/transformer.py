@@ -1,0 +1,181 @@
+"""Transformer encoder layers over behaviour sequences, with a cheap way to put many candidates behind one history."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepfm.engine.acceleration import Recomputable
+from deepfm.errors import ConfigError
+from deepfm.models.layers.dnn import ACTIVATIONS, Dropout
+
+HIDDEN = -1e9  # the attention logit of padding: its weight is 0 beside any token, and finite where there is none
+
+
+def ages(mask: Tensor) -> Tensor:
+    """How many tokens follow each place `(U, L)` of a mask `(U, L)`: 0 at the latest token, wherever padding stands."""
+    return (mask.flip(1).cumsum(1).flip(1) - mask.long()).long()
+
+
+class Positions(nn.Module):
+    """Learned embeddings of ages: 0 is the latest place.
+
+    Args:
+        num_positions: ages from 0; older ones have the oldest's.
+        embed_dim: E.
+    """
+
+    def __init__(self, num_positions: int, embed_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_positions, embed_dim))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, age: Tensor) -> Tensor:
+        """`(U, L)` → `(U, L, E)`."""
+        return F.embedding(age.clamp(max=len(self.weight) - 1), self.weight)
+
+
+class TransformerEncoder(nn.Module):
+    """Encoder layers as torch's `nn.TransformerEncoderLayer` (Vaswani et al., 2017): attention, add, norm, feed-forward.
+
+    Args:
+        embed_dim: E.
+        num_heads: heads, which share E.
+        num_layers: how many are stacked.
+        feedforward_dim: width of the feed-forward part.
+        dropout: share that training drops, of attention weights too.
+        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale.
+
+    Raises:
+        ConfigError: E is not a multiple of the heads.
+
+    Example:
+        >>> encoder = TransformerEncoder(16, 2, 1, 32)
+        >>> encoder(torch.zeros(3, 5, 16), torch.ones(3, 5, dtype=torch.bool)).shape
+        torch.Size([3, 5, 16])
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_layers: int,
+        feedforward_dim: int,
+        dropout: float = 0.0,
+        norm_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _EncoderLayer(embed_dim, num_heads, feedforward_dim, dropout, norm_first) for _ in range(num_layers)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`(U, L, E)` → `(U, L, E)`; places where the mask `(U, L)` is false are not attended to."""
+        for layer in self.layers:
+            x = layer(x, x, mask)
+        return x
+
+    def last(self, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
+        """What each candidate's own place gives where the candidate is the last token behind a history.
+
+        A history enters once for all of its candidates as long as nothing before the last layer sees them, so that
+        with one layer nothing is repeated; the outcome is that of W sequences of L + 1 tokens.
+
+        Args:
+            history: `(U, L, E)`.
+            mask: `(U, L)`, true at tokens.
+            candidates: `(U, W, E)`.
+
+        Returns:
+            `(U, W, E)`.
+        """
+        shape = candidates.shape
+        if len(self.layers) > 1:
+            copies = shape[1]
+            history, mask = history.repeat_interleave(copies, dim=0), mask.repeat_interleave(copies, dim=0)
+            candidates = candidates.reshape(-1, 1, shape[2])  # (U·W, 1, E)
+            for layer in list(self.layers)[:-1]:
+                x, seen = torch.cat([history, candidates], dim=1), F.pad(mask, (0, 1), value=True)
+                history, candidates = layer(x, x, seen).split([history.shape[1], 1], dim=1)
+        if len(self.layers):
+            candidates = self.layers[-1](candidates, history, mask, True)
+        return candidates.reshape(shape)
+
+
+class _EncoderLayer(Recomputable):
+    """One layer, with the mathematics of torch's."""
+
+    def __init__(self, embed_dim: int, num_heads: int, feedforward_dim: int, dropout: float, norm_first: bool) -> None:
+        super().__init__()
+        check_heads(embed_dim, num_heads)
+        self.norm_first = norm_first
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        self.norm1, self.norm2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
+        self.linear1, self.linear2 = nn.Linear(embed_dim, feedforward_dim), nn.Linear(feedforward_dim, embed_dim)
+        self.activation = ACTIVATIONS["relu"]()
+        self.dropout = Dropout(dropout)
+        nn.init.xavier_uniform_(self.query_key_value.weight)
+        nn.init.zeros_(self.query_key_value.bias)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool = False) -> Tensor:
+        """Queries `(U, Q, E)` attend to tokens `(U, L, E)`, and under `also_self` each to itself too: `(U, Q, E)`."""
+        if self.norm_first:
+            normed = self.norm1(queries)
+            tokens = normed if queries is tokens else self.norm1(tokens)
+            x = queries + self.dropout(self._attend(normed, tokens, mask, also_self))
+            fed: Tensor = x + self._feed(self.norm2(x))
+            return fed
+        x = self.norm1(queries + self.dropout(self._attend(queries, tokens, mask, also_self)))
+        fed = self.norm2(x + self._feed(x))
+        return fed
+
+    def _feed(self, x: Tensor) -> Tensor:
+        fed: Tensor = self.dropout(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        return fed
+
+    def _attend(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool) -> Tensor:
+        if queries is tokens:
+            query, key, value = split_heads(self.query_key_value(queries), 3, self.num_heads)
+        else:
+            weights, biases = self.query_key_value.weight, self.query_key_value.bias
+            width = queries.shape[2]
+            key, value = split_heads(F.linear(tokens, weights[width:], biases[width:]), 2, self.num_heads)
+            own = 3 if also_self else 1
+            query, *self_parts = split_heads(
+                F.linear(queries, weights[: own * width], biases[: own * width]), own, self.num_heads
+            )
+        query = query / math.sqrt(query.shape[-1])
+        scores = query @ key.transpose(-2, -1)  # (U, h, Q, L)
+        scores = scores.masked_fill(~mask[:, None, None], HIDDEN)
+        if also_self:
+            own_key, own_value = self_parts
+            scores = torch.cat([scores, (query * own_key).sum(-1, keepdim=True)], dim=-1)  # (U, h, Q, L + 1)
+        shares = self.dropout(scores.softmax(dim=-1))
+        if also_self:
+            attended = shares[..., :-1] @ value + shares[..., -1:] * own_value
+        else:
+            attended = shares @ value
+        mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return mixed
+
+
+def split_heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
+    """`(U, L, parts·E)` → `parts` tensors `(U, heads, L, E / heads)`."""
+    return x.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    """Refuse heads that do not share the width evenly.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if embed_dim % num_heads:
+        raise ConfigError(
+            f"{num_heads} attention heads do not divide a width of {embed_dim}; choose a number of heads that divides "
+            "the embedding width of the behaviour sequence (feature.embedding_dim)"
+        )

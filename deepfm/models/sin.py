@@ -1,0 +1,149 @@
+"""SIN: a CIN over the fields and a Transformer over the behaviour, joined by a learned gate."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from deepfm.config import SINConfig
+from deepfm.data.schema import FieldSchema
+from deepfm.errors import ConfigError
+from deepfm.models.layers import CIN, GatedFusion, TargetAttention, TransformerEncoder
+from deepfm.models.layers.embedding import module_key
+from deepfm.models.layers.transformer import Positions, ages
+from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, SequenceModel
+
+
+class SIN(SequenceModel):
+    """logit = first order + linear(fused) + linear(DNN(flat ⊕ fused)), fused = gate ∘ cin + (1 - gate) ∘ transformer.
+
+    This package's own. The CIN is xDeepFM's (Lian et al., 2018), the encoder is Vaswani et al.'s (2017), and the
+    candidate meets the history as `sin.candidate` says. `sin.fusion` gives the ablations: the plain sum, or one side.
+    """
+
+    def _build_components(self) -> None:
+        sin, width = self.config.sin, self.config.sin.fusion_dim
+        if sin.fusion != "transformer":
+            cin = self.config.cin
+            self.cin = CIN(
+                self.schema.num_fields,
+                self.config.feature.fm_embed_dim,
+                cin.layer_sizes,
+                cin.split_half,
+                cin.activation,
+            )
+            self.cin_output = nn.Linear(self.cin.output_dim, width)
+        if sin.fusion != "cin":
+            fields = self.schema.behaviour_fields
+            self.behaviours = nn.ModuleDict({module_key(field.name): _BehaviourSide(field, sin) for field in fields})
+            self.transformer_output = nn.Linear(2 * sum(field.embedding_dim for field in fields), width)
+        self.fusion = GatedFusion(width) if sin.fusion == "gate" else None
+        self.fused_output = nn.Linear(width, 1)
+        if sin.use_dnn:
+            self.dnn = self._dnn(self.schema.total_embedding_dim + width)
+            self.dnn_output = nn.Linear(self.dnn.output_dim, 1, bias=False)  # the fused output has the bias
+
+    def _forward_components(
+        self,
+        first_order: Tensor,
+        field_embeddings: Tensor,
+        flat_embeddings: Tensor,
+        behaviour: Mapping[str, Behaviour] = NO_BEHAVIOUR,
+    ) -> Tensor:
+        fused = self._fused(field_embeddings, behaviour)  # (B, G)
+        logit: Tensor = self.fused_output(fused)  # (B, 1)
+        if self.config.sin.use_dnn:
+            logit = logit + self.dnn_output(self.dnn(torch.cat([flat_embeddings, fused], dim=1)))
+        return logit + first_order if self.config.fm.use_first_order else logit
+
+    def _fused(self, field_embeddings: Tensor, behaviour: Mapping[str, Behaviour]) -> Tensor:
+        fusion = self.config.sin.fusion
+        if fusion == "cin":
+            return self._cin_side(field_embeddings)
+        if fusion == "transformer":
+            return self._transformer_side(behaviour)
+        sides = self._cin_side(field_embeddings), self._transformer_side(behaviour)
+        return sides[0] + sides[1] if self.fusion is None else self.fusion(*sides)
+
+    def _cin_side(self, field_embeddings: Tensor) -> Tensor:
+        output: Tensor = self.cin_output(self.cin(field_embeddings))  # (B, G)
+        return output
+
+    def _transformer_side(self, behaviour: Mapping[str, Behaviour]) -> Tensor:
+        seen = [self.behaviours[module_key(name)](history) for name, history in behaviour.items()]  # (B, 2·E)
+        output: Tensor = self.transformer_output(torch.cat(seen, dim=1))  # (B, G)
+        return output
+
+    def catalogue_logits(self, batch: dict[str, Tensor], catalogue: dict[str, Tensor]) -> Tensor:
+        """Logits of each row's history with every item, as inner products.
+
+        Args:
+            batch: `{field: (P, …)}`, histories `(P, L)`.
+            catalogue: the item fields `{field: (C, …)}`.
+
+        Returns:
+            `(P, C)`, without what the users' own fields add alike to all items.
+
+        Raises:
+            ConfigError: this form of the model is no inner product.
+        """
+        sin = self.config.sin
+        if (sin.fusion, sin.candidate, sin.use_dnn) != ("transformer", "product", False):
+            raise ConfigError(
+                "training.loss = 'full_softmax' needs a logit that is an inner product; expected sin.fusion=transformer, "
+                f"sin.candidate=product and sin.use_dnn=false, got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
+            )
+        size = len(next(iter(catalogue.values())))
+        nobody = {
+            name: column.new_zeros(size, *column.shape[1:])
+            for name, column in batch.items()
+            if name not in catalogue and name not in self.behaviour_columns
+        }
+        first_order, _, flat = self.embedding({**nobody, **catalogue})
+        weight = (self.fused_output.weight @ self.transformer_output.weight).squeeze(0)  # (2·E,) each behaviour's
+        logits = first_order.t() if self.config.fm.use_first_order else torch.zeros_like(first_order.t())  # (1, C)
+        start = 0
+        for name, (tokens, mask) in self.embedding.shared_sequences(batch).items():
+            side = self.behaviours[module_key(name)]
+            assert isinstance(side, _BehaviourSide)
+            pooled = side.pool(Behaviour(tokens, mask, tokens[:, :1])).squeeze(1)  # (P, E)
+            width = pooled.shape[1]
+            of_history, of_product = weight[start : start + 2 * width].split(width)
+            items = side.match(flat[:, self.behaviour_columns[name]])  # (C, E)
+            logits = logits + (pooled * of_product) @ items.t() + (pooled @ of_history).unsqueeze(1)
+            start += 2 * width
+        return logits
+
+
+class _BehaviourSide(nn.Module):
+    """The Transformer's side of one behaviour sequence: what the candidate finds in it, and that times the candidate."""
+
+    def __init__(self, field: FieldSchema, config: SINConfig) -> None:
+        super().__init__()
+        width = field.embedding_dim
+        self.encoded = config.candidate == "encoded"
+        self.positions = Positions(field.max_length + 1, width)
+        self.encoder = TransformerEncoder(
+            width, config.num_heads, config.num_layers, config.feedforward_dim, config.dropout, config.norm_first
+        )
+        by_content = config.candidate == "attends"
+        self.attention = (
+            None
+            if self.encoded
+            else TargetAttention(width, config.num_heads, field.max_length, config.dropout, by_content)
+        )
+        self.match = nn.Linear(width, width, bias=False)
+
+    def forward(self, behaviour: Behaviour) -> Tensor:
+        """`(B, 2·E)`."""
+        pooled = self.pool(behaviour)  # (U, W, E)
+        return torch.cat([pooled, pooled * self.match(behaviour.candidates)], dim=2).flatten(0, 1)
+
+    def pool(self, behaviour: Behaviour) -> Tensor:
+        """What each candidate finds in the history: `(U, W, E)`."""
+        tokens = behaviour.tokens + self.positions(ages(behaviour.mask) + 1)
+        if self.attention is None:
+            return self.encoder.last(tokens, behaviour.mask, behaviour.candidates + self.positions.weight[0])
+        encoded = self.encoder(tokens, behaviour.mask)
+        pooled: Tensor = self.attention(behaviour.candidates, encoded, behaviour.mask)
+        return pooled
