@@ -132,8 +132,8 @@ class SINConfig:
     """SIN: how the CIN and the Transformer are joined, and how the candidate meets the history.
 
     `fusion` is the gate or one of its ablations. `candidate` attends to the encoded history, is encoded inside it as
-    in BST, or multiplies a weighting by age of it (`product`; with `fusion=transformer` and `use_dnn=false` the logit is
-    then an inner product, which `training.loss=full_softmax` needs).
+    in BST, or multiplies a weighting by age of it (`product`; with `fusion=transformer` and `use_dnn=false` the logit
+    is then an inner product, which `training.loss=full_softmax` needs).
     """
 
     fusion: str = setting("gate", choices=("gate", "sum", "cin", "transformer"))

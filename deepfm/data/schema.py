@@ -87,8 +87,8 @@ class FieldSchema:
             )
         if self.combiner == "none" and self.feature_type is not FeatureType.SEQUENCE:
             raise SchemaError(
-                f"field {self.name!r} has combiner 'none' and is {self.feature_type}; expected a sequence, as only that "
-                "can stay unpooled"
+                f"field {self.name!r} has combiner 'none' and is {self.feature_type}; expected a sequence, as only "
+                "that can stay unpooled"
             )
         if self.shares_embedding_with is not None and self.feature_type is FeatureType.DENSE:
             raise SchemaError(f"dense field {self.name!r} has no embedding table; leave out shares_embedding_with")
@@ -276,8 +276,8 @@ class DatasetSchema:
         if owner is None or owner.feature_type is FeatureType.DENSE or owner.shares_embedding_with is not None:
             tables = [f.name for f in self.fields.values() if f.feature_type is not FeatureType.DENSE]
             raise SchemaError(
-                f"field {field.name!r} has shares_embedding_with {field.shares_embedding_with!r}; expected a field with "
-                f"a table of its own: {', '.join(name for name in tables if name != field.name) or 'none is there'}"
+                f"field {field.name!r} has shares_embedding_with {field.shares_embedding_with!r}; expected a field "
+                f"with a table of its own: {', '.join(name for name in tables if name != field.name) or 'none is there'}"
             )
         for size in ("vocabulary_size", "embedding_dim"):
             if getattr(field, size) != getattr(owner, size):

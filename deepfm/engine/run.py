@@ -34,6 +34,8 @@ FILES = {
     "weights": "best.safetensors",
     "checkpoint": "last.ckpt",
     "metrics": "metrics.jsonl",
+    "calibration": "calibration.json",
+    "monitors": "monitors.json",
     "results": "results.json",
     "ranks": "ranks.npz",
     "log": "train.log",
@@ -59,6 +61,8 @@ class RunFolder:
     weights: Path
     checkpoint: Path
     metrics: Path
+    calibration: Path
+    monitors: Path
     results: Path
     ranks: Path
     log: Path

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema
 from deepfm.errors import ConfigError
+from deepfm.models.calibration import Calibration
 from deepfm.models.layers import DNN, FeatureEmbedding
 
 
@@ -36,6 +37,7 @@ class BaseCTRModel(nn.Module, ABC):
 
     Attributes:
         reads_behaviour: whether the model needs behaviour sequences; others ignore those of a schema.
+        calibration: what `predict` makes probabilities with; None for a sigmoid. Training sets it after a ranking loss.
     """
 
     reads_behaviour = False
@@ -44,6 +46,7 @@ class BaseCTRModel(nn.Module, ABC):
         super().__init__()
         self.schema = schema
         self.config = config
+        self.calibration: Calibration | None = None
         self.embedding = FeatureEmbedding(schema, config.feature.fm_embed_dim, config.feature.projection)
         self._build_components()
 
@@ -61,9 +64,14 @@ class BaseCTRModel(nn.Module, ABC):
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
-        """Probabilities `(B, 1)`, in evaluation mode; the mode is left as it was."""
+        """Probabilities `(B, 1)`, calibrated where the model is, in evaluation mode; the mode is left as it was."""
         with evaluation_mode(self):
-            return torch.sigmoid(self(batch))
+            logits: Tensor = self(batch)
+        return torch.sigmoid(logits) if self.calibration is None else self.calibration(logits.float())
+
+    def monitors(self) -> dict[str, nn.Module]:
+        """Parts whose outputs, between 0 and 1, are worth watching in an evaluation, by name; none by default."""
+        return {}
 
     def catalogue_logits(self, batch: dict[str, Tensor], catalogue: dict[str, Tensor]) -> Tensor:
         """Logits `(P, C)` of P rows with every one of C items, for a model whose form makes that cheap.
@@ -72,8 +80,8 @@ class BaseCTRModel(nn.Module, ABC):
             ConfigError: this model has no such form.
         """
         raise ConfigError(
-            f"training.loss = 'full_softmax' needs a model whose logit is an inner product, and {type(self).__name__} is "
-            "none; use training.loss=softmax, or model_name=sin with sin.fusion=transformer, sin.candidate=product and "
+            f"training.loss = 'full_softmax' needs a model whose logit is an inner product, and {type(self).__name__} "
+            "is none; use training.loss=softmax, or model_name=sin with sin.fusion=transformer, sin.candidate=product and "
             "sin.use_dnn=false"
         )
 

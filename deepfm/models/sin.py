@@ -74,6 +74,10 @@ class SIN(SequenceModel):
         output: Tensor = self.transformer_output(torch.cat(seen, dim=1))  # (B, G)
         return output
 
+    def monitors(self) -> dict[str, nn.Module]:
+        """The gate, whose values are the share of the CIN's side."""
+        return {} if self.fusion is None else {"gate": self.fusion.values}
+
     def catalogue_logits(self, batch: dict[str, Tensor], catalogue: dict[str, Tensor]) -> Tensor:
         """Logits of each row's history with every item, as inner products.
 
@@ -90,8 +94,8 @@ class SIN(SequenceModel):
         sin = self.config.sin
         if (sin.fusion, sin.candidate, sin.use_dnn) != ("transformer", "product", False):
             raise ConfigError(
-                "training.loss = 'full_softmax' needs a logit that is an inner product; expected sin.fusion=transformer, "
-                f"sin.candidate=product and sin.use_dnn=false, got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
+                "training.loss = 'full_softmax' needs a logit that is an inner product; expected sin.fusion="
+                f"transformer, sin.candidate=product and sin.use_dnn=false, got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
             )
         size = len(next(iter(catalogue.values())))
         nobody = {
@@ -116,7 +120,7 @@ class SIN(SequenceModel):
 
 
 class _BehaviourSide(nn.Module):
-    """The Transformer's side of one behaviour sequence: what the candidate finds in it, and that times the candidate."""
+    """One behaviour sequence on the Transformer's side: what a candidate finds in it, and that times the candidate."""
 
     def __init__(self, field: FieldSchema, config: SINConfig) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from deepfm.data.dataset import TabularDataset
 from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import TrainingError
 from deepfm.models import BaseCTRModel, evaluation_mode
+from deepfm.models.calibration import Calibration
 from deepfm.models.layers.kernels import scoring_kernels
 from deepfm.training.metrics import RankingEvaluator, compute_auc, compute_logloss
 from deepfm.training.scoring import scorer, scoring_bounds
@@ -23,7 +24,8 @@ class Evaluation:
     """What the evaluation of one data set found, per row and per user, for reports and bootstraps.
 
     Args:
-        metrics: `auc`, `logloss` (None where scores are no logits), `hr@K` and `ndcg@K` where there are groups.
+        metrics: `auc`, `logloss` (None where scores are no logits), `logloss_calibrated` of a calibrated model, `hr@K`
+            and `ndcg@K` where there are groups.
         scores: `(N,)` float32.
         labels: `(N,)` float32.
         ranks: `(P,)` 1-based, one a positive, sorted by group; empty without groups.
@@ -73,19 +75,28 @@ def score_rows(
 
 
 def evaluate_scores(
-    scores: NDArray[np.float32], dataset: TabularDataset, ks: Sequence[int], *, are_logits: bool = True
+    scores: NDArray[np.float32],
+    dataset: TabularDataset,
+    ks: Sequence[int],
+    *,
+    are_logits: bool = True,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """The metrics of scores `(N,)` of a data set's rows.
 
     Args:
         ks: cut-offs of the ranking metrics, which need a data set with groups.
         are_logits: whether a sigmoid makes probabilities of the scores; otherwise there is no log loss.
+        calibration: adds `logloss_calibrated`, that of its probabilities; ranks are always those of the scores.
     """
     labels = dataset.labels.cpu().numpy()
     metrics: dict[str, float | None] = {"auc": compute_auc(labels, scores), "logloss": None}
     if are_logits:
         probabilities = 1.0 / (1.0 + np.exp(-scores.astype(np.float64).clip(min=-700.0)))
         metrics["logloss"] = compute_logloss(labels, probabilities)
+        if calibration is not None:
+            calibrated = calibration(torch.from_numpy(scores.astype(np.float64)))
+            metrics["logloss_calibrated"] = compute_logloss(labels, calibrated.numpy())
     if dataset.group_offsets is None:
         none = np.zeros(0, dtype=np.int64)
         return Evaluation(metrics, scores, labels, none, none)

@@ -17,11 +17,12 @@ from deepfm.engine.settings import settings_to_dict
 from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import CheckpointError, RunError
 from deepfm.models import create_model, model_class
+from deepfm.models.calibration import Calibration
 from deepfm.reporting import write_html
 from deepfm.training.evaluation import Evaluation
 from deepfm.training.report import build_run_report
 from deepfm.training.trainer import Trainer
-from deepfm.utils.io import save_arrays
+from deepfm.utils.io import read_json, save_arrays, write_json
 from deepfm.utils.logging import get_logger, run_log
 from deepfm.utils.seeding import seed_everything
 
@@ -149,6 +150,8 @@ def evaluate_run(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{run.weights} does not fit the run's configuration: {reason}") from error
+    if run.calibration.exists():
+        trainer.model.calibration = Calibration.from_dict(read_json(run.calibration, "calibration"))
     for split, dataset in (("validation", data.validation), ("test", data.test)):
         trainer.evaluate(dataset, split, on_progress)
     return trainer.evaluations
@@ -179,7 +182,7 @@ def run_results(
 
     Args:
         kind: `model` or `baseline`.
-        fit: best_epoch, epochs, seconds and rows_per_second.
+        fit: best_epoch, epochs, seconds, rows_per_second and, for a model, its calibration.
     """
     metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
     about = {"data": asdict(data.adapter.info), "protocol": data.adapter.protocol()}
@@ -217,11 +220,15 @@ def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool
         run.path,
     )
     state = trainer.train(resume)
-    if trainer.best_validation is None:  # the best epoch was before an interruption
-        trainer.evaluate(data.validation, "validation")
-    else:
-        trainer.evaluations["validation"] = trainer.best_validation
     trainer.evaluate(data.test, "test")
+    calibration = trainer.model.calibration
+    if calibration is not None:
+        write_json(run.calibration, calibration.to_dict())
+    seen = {
+        split: {name: one.to_dict() for name, one in monitors.items()} for split, monitors in trainer.monitors.items()
+    }
+    if any(seen.values()):
+        write_json(run.monitors, seen)
     results = run_results(
         "model",
         trainer.config.model_name,
@@ -232,5 +239,6 @@ def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool
         epochs=state.epoch,
         seconds=round(state.seconds, 3),
         rows_per_second=round(state.rows_per_second, 1),
+        calibration=None if calibration is None else str(calibration),
     )
     return finish_run(run, results, trainer.evaluations)

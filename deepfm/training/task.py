@@ -17,6 +17,7 @@ from deepfm.errors import ConfigError
 from deepfm.models import BaseCTRModel
 from deepfm.training import objectives
 from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
+from deepfm.training.monitors import Monitor, monitored
 from deepfm.utils.seeding import random_stream
 
 Batch = tuple[Features, Tensor] | Blocks | CatalogueBlock
@@ -37,6 +38,7 @@ class CTRTask(Task):
 
     Attributes:
         evaluation: what the last `evaluate` found; None before the first.
+        monitors: by name, what it saw inside the model.
         sparse_gradients: whether the tables' gradients are sparse in a fit, for speed or for their optimizer.
         block_rows: rows of a like with its negatives, where likes are shuffled; 1 where rows are.
 
@@ -57,6 +59,7 @@ class CTRTask(Task):
         self.config, self.train_ds, self.val_ds = config, train_ds, val_ds
         self.identity = dict(identity or {})
         self.evaluation: Evaluation | None = None
+        self.monitors: Mapping[str, Monitor] = {}
         device = next(model.parameters()).device
         lazy = config.training.embedding_optimizer != "same" or config.training.lazy_embedding_l2
         if lazy and device.type == "mps":
@@ -117,10 +120,14 @@ class CTRTask(Task):
         return objectives.softmax(blocks, hidden, log_q), len(labels)
 
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
-        """AUC, log loss and, over groups of candidates, HR@K and NDCG@K of the validation set."""
-        scores = score_rows(self.model, self.val_ds, on_progress)
+        """AUC, log loss and, over groups, HR@K and NDCG@K of the validation set, and what the model wants watched."""
+        with monitored(self.model) as self.monitors:
+            scores = score_rows(self.model, self.val_ds, on_progress)
         self.evaluation = evaluate_scores(scores, self.val_ds, self.config.training.ranking_ks)
-        return {name: value for name, value in self.evaluation.metrics.items() if value is not None}
+        metrics = {name: value for name, value in self.evaluation.metrics.items() if value is not None}
+        for name, monitor in self.monitors.items():
+            metrics |= {f"{name}_{figure}": value for figure, value in monitor.summary().items()}
+        return metrics
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The embedding tables with their L2 penalty, and everything else with the optimizer's weight decay."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import TabularDataset
@@ -14,7 +16,10 @@ from deepfm.engine.memory import fits
 from deepfm.engine.run import RunFolder
 from deepfm.engine.task import Progress, no_progress
 from deepfm.models import BaseCTRModel
+from deepfm.models.calibration import fit_calibration
 from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
+from deepfm.training.monitors import Monitor, monitored
+from deepfm.training.objectives import RANKING_LOSSES
 from deepfm.training.task import CTRTask
 from deepfm.utils.logging import get_logger
 
@@ -36,7 +41,8 @@ class Trainer:
 
     Attributes:
         evaluations: by name of the split, what `evaluate` found.
-        best_validation: the validation of the best epoch, where this trainer ran it.
+        monitors: by name of the split, what was seen inside the model.
+        best_validation: the validation of the best epoch, after `train`.
 
     Raises:
         SchemaError: the data do not fit the schema.
@@ -72,6 +78,7 @@ class Trainer:
             else:
                 log.info("%r stays in main memory, as %s has too little free; batches are copied", dataset, self.device)
         self.evaluations: dict[str, Evaluation] = {}
+        self.monitors: dict[str, Mapping[str, Monitor]] = {}
         self.best_validation: Evaluation | None = None
         self.identity = dict(identity or {"schema": schema.fingerprint(), "model": config.model_name})
         self._task = CTRTask(model, config, train_ds, val_ds, self.identity)
@@ -81,7 +88,7 @@ class Trainer:
         return f"Trainer({type(self.model).__name__}, {self.train_ds!r}, device={self.device})"
 
     def train(self, resume: bool = False) -> FitState:
-        """Fit to the best validation metric; the model ends with the best epoch's weights.
+        """Fit to the best validation metric; the model ends with the best epoch's weights, calibrated.
 
         Args:
             resume: continue from the run folder's checkpoint.
@@ -99,6 +106,11 @@ class Trainer:
             observers=self._observers,
         )
         self.keep_best(state)
+        if self.best_validation is None:  # the best epoch was before an interruption
+            self.evaluate(self.val_ds, "validation")
+            self.best_validation = self.evaluations["validation"]
+        self._calibrate()
+        self.evaluations["validation"] = self._measured(self.best_validation.scores, self.val_ds)
         return state
 
     def evaluate(
@@ -109,16 +121,31 @@ class Trainer:
         Raises:
             TrainingError: a score is not finite.
         """
-        scores = score_rows(self.model, dataset, on_progress)
-        evaluation = evaluate_scores(scores, dataset, self.config.training.ranking_ks)
-        self.evaluations[split_name] = evaluation
-        return evaluation.metrics
+        with monitored(self.model) as self.monitors[split_name]:
+            scores = score_rows(self.model, dataset, on_progress)
+        self.evaluations[split_name] = self._measured(scores, dataset)
+        return self.evaluations[split_name].metrics
 
     def keep_best(self, state: FitState) -> None:
         """Write the best weights and the history to the run folder, where there is one."""
         if self.run is not None and state.best_weights:
             self.run.save_weights(state.best_weights, self.identity)
             self.run.write_history(state.history)
+
+    def _measured(self, scores: NDArray[np.float32], dataset: TabularDataset) -> Evaluation:
+        ks = self.config.training.ranking_ks
+        return evaluate_scores(scores, dataset, ks, calibration=self.model.calibration)
+
+    def _calibrate(self) -> None:
+        """Make `model.predict` give probabilities again after a ranking loss."""
+        training, evaluation = self.config.training, self.best_validation
+        method = training.calibration
+        if method == "auto":
+            method = "platt" if training.loss in RANKING_LOSSES else "none"
+        self.model.calibration = None
+        if method != "none" and evaluation is not None:
+            self.model.calibration = fit_calibration(method, evaluation.scores, evaluation.labels)
+            log.info("predict gives probabilities calibrated on the validation set, %s", self.model.calibration)
 
 
 class _EpochLog(Observer):
@@ -140,6 +167,7 @@ class _EpochLog(Observer):
         )  # fmt: skip
         if improved:
             self.trainer.best_validation = self.trainer._task.evaluation
+            self.trainer.monitors["validation"] = self.trainer._task.monitors
             self.trainer.keep_best(state)
         elif self.trainer.run is not None:
             self.trainer.run.write_history(state.history)

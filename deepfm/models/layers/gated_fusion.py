@@ -23,6 +23,7 @@ class GatedFusion(nn.Module):
         super().__init__()
         self.gate = nn.Linear(2 * width, width)
         nn.init.zeros_(self.gate.bias)
+        self.values = nn.Identity()  # the gate's values pass through, for whoever hooks on
 
     @overload
     def forward(self, cin_output: Tensor, transformer_output: Tensor) -> Tensor: ...
@@ -35,6 +36,6 @@ class GatedFusion(nn.Module):
         self, cin_output: Tensor, transformer_output: Tensor, return_gate: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Two `(B, G)` → `(B, G)`, and under `return_gate` the gate `(B, G)` too: the share of `cin_output`."""
-        gate = torch.sigmoid(self.gate(torch.cat([cin_output, transformer_output], dim=-1)))
+        gate = self.values(torch.sigmoid(self.gate(torch.cat([cin_output, transformer_output], dim=-1))))
         fused = gate * cin_output + (1.0 - gate) * transformer_output
         return (fused, gate) if return_gate else fused

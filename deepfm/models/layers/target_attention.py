@@ -63,7 +63,7 @@ class TargetAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, candidates: Tensor, history: Tensor, mask: Tensor) -> Tensor:
-        """Candidates `(U, W, E)` and a history `(U, L, E)` under a mask `(U, L)` → `(U, W, E)`; zeros for no history."""
+        """Candidates `(U, W, E)`, history `(U, L, E)` under a mask `(U, L)` → `(U, W, E)`; zeros for no history."""
         (value,) = split_heads(self.value(history), 1, self.num_heads)  # (U, h, L, d)
         scores = self.recency(mask).unsqueeze(2)  # (U, h, 1, L)
         if self.query is not None and self.key is not None:

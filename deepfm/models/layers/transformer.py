@@ -37,7 +37,7 @@ class Positions(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Encoder layers as torch's `nn.TransformerEncoderLayer` (Vaswani et al., 2017): attention, add, norm, feed-forward.
+    """Layers of attention and feed-forward as torch's `nn.TransformerEncoderLayer` (Vaswani et al., 2017).
 
     Args:
         embed_dim: E.
@@ -155,10 +155,7 @@ class _EncoderLayer(Recomputable):
             own_key, own_value = self_parts
             scores = torch.cat([scores, (query * own_key).sum(-1, keepdim=True)], dim=-1)  # (U, h, Q, L + 1)
         shares = self.dropout(scores.softmax(dim=-1))
-        if also_self:
-            attended = shares[..., :-1] @ value + shares[..., -1:] * own_value
-        else:
-            attended = shares @ value
+        attended = shares[..., :-1] @ value + shares[..., -1:] * own_value if also_self else shares @ value
         mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return mixed
 
