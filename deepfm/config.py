@@ -133,12 +133,14 @@ class SINConfig:
 
     `fusion` is the gate or one of its ablations. `candidate` attends to the encoded history, is encoded inside it as
     in BST, or multiplies a weighting by age of it (`product`; with `fusion=transformer` and `use_dnn=false` the logit
-    is then an inner product, which `training.loss=full_softmax` needs).
+    is then an inner product, which `training.loss=full_softmax` needs). `encoder_dim` is the encoder's width, to which
+    events and candidate are projected; none: their own.
     """
 
     fusion: str = setting("gate", choices=("gate", "sum", "cin", "transformer"))
     candidate: str = setting("attends", choices=("attends", "encoded", "product"))
     fusion_dim: int = setting(32, at_least=1)
+    encoder_dim: int | None = setting(None, at_least=1)
     num_heads: int = setting(4, at_least=1)
     num_layers: int = setting(1, at_least=0)
     feedforward_dim: int = setting(64, at_least=1)

@@ -274,10 +274,11 @@ class DatasetSchema:
     def _check_shared(self, field: FieldSchema) -> None:
         owner = self.fields.get(field.shares_embedding_with or "")
         if owner is None or owner.feature_type is FeatureType.DENSE or owner.shares_embedding_with is not None:
-            tables = [f.name for f in self.fields.values() if f.feature_type is not FeatureType.DENSE]
+            others = [one for one in self.fields.values() if one is not field]
+            tables = [one.name for one in others if one.feature_type is not FeatureType.DENSE]
             raise SchemaError(
                 f"field {field.name!r} has shares_embedding_with {field.shares_embedding_with!r}; expected a field "
-                f"with a table of its own: {', '.join(name for name in tables if name != field.name) or 'none is there'}"
+                f"with a table of its own: {', '.join(tables) or 'none is there'}"
             )
         for size in ("vocabulary_size", "embedding_dim"):
             if getattr(field, size) != getattr(owner, size):

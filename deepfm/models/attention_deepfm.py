@@ -1,6 +1,5 @@
 """AttentionDeepFM: DeepFM whose deep tower also sees fields that have attended to each other."""
 
-import torch
 from torch import Tensor, nn
 
 from deepfm.models.base import BaseCTRModel
@@ -24,7 +23,7 @@ class AttentionDeepFM(BaseCTRModel):
 
     def _forward_components(self, first_order: Tensor, field_embeddings: Tensor, flat_embeddings: Tensor) -> Tensor:
         attended = self.attention(field_embeddings).flatten(1)  # (B, F·D)
-        logit: Tensor = self.dnn_output(self.dnn(torch.cat([attended, flat_embeddings], dim=1)))  # (B, 1)
+        logit: Tensor = self.dnn_output(self.dnn(attended, flat_embeddings))  # (B, 1)
         if self.config.fm.use_first_order:
             logit = logit + first_order
         if self.config.fm.use_second_order:

@@ -81,8 +81,8 @@ class BaseCTRModel(nn.Module, ABC):
         """
         raise ConfigError(
             f"training.loss = 'full_softmax' needs a model whose logit is an inner product, and {type(self).__name__} "
-            "is none; use training.loss=softmax, or model_name=sin with sin.fusion=transformer, sin.candidate=product and "
-            "sin.use_dnn=false"
+            "is none; use training.loss=softmax, or model_name=sin with sin.fusion=transformer, sin.candidate=product "
+            "and sin.use_dnn=false"
         )
 
     def get_l2_reg_loss(self) -> Tensor:

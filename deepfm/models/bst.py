@@ -35,7 +35,7 @@ class BST(SequenceModel):
         behaviour: Mapping[str, Behaviour] = NO_BEHAVIOUR,
     ) -> Tensor:
         encoded = [self.encoders[module_key(name)](history) for name, history in behaviour.items()]  # (B, E·places)
-        logit: Tensor = self.dnn_output(self.dnn(torch.cat([flat_embeddings, *encoded], dim=1)))  # (B, 1)
+        logit: Tensor = self.dnn_output(self.dnn(flat_embeddings, *encoded))  # (B, 1)
         return logit + first_order if self.config.fm.use_first_order else logit
 
     def _places(self, field: FieldSchema) -> int:

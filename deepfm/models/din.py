@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from deepfm.config import DINConfig
@@ -34,7 +33,7 @@ class DIN(SequenceModel):
         behaviour: Mapping[str, Behaviour] = NO_BEHAVIOUR,
     ) -> Tensor:
         interests = [self.attention[module_key(name)](history) for name, history in behaviour.items()]  # (B, E)
-        logit: Tensor = self.dnn_output(self.dnn(torch.cat([flat_embeddings, *interests], dim=1)))  # (B, 1)
+        logit: Tensor = self.dnn_output(self.dnn(flat_embeddings, *interests))  # (B, 1)
         return logit + first_order if self.config.fm.use_first_order else logit
 
 

@@ -36,7 +36,7 @@ class SIN(SequenceModel):
         if sin.fusion != "cin":
             fields = self.schema.behaviour_fields
             self.behaviours = nn.ModuleDict({module_key(field.name): _BehaviourSide(field, sin) for field in fields})
-            self.transformer_output = nn.Linear(2 * sum(field.embedding_dim for field in fields), width)
+            self.transformer_output = nn.Linear(2 * sum(sin.encoder_dim or f.embedding_dim for f in fields), width)
         self.fusion = GatedFusion(width) if sin.fusion == "gate" else None
         self.fused_output = nn.Linear(width, 1)
         if sin.use_dnn:
@@ -53,7 +53,7 @@ class SIN(SequenceModel):
         fused = self._fused(field_embeddings, behaviour)  # (B, G)
         logit: Tensor = self.fused_output(fused)  # (B, 1)
         if self.config.sin.use_dnn:
-            logit = logit + self.dnn_output(self.dnn(torch.cat([flat_embeddings, fused], dim=1)))
+            logit = logit + self.dnn_output(self.dnn(flat_embeddings, fused))
         return logit + first_order if self.config.fm.use_first_order else logit
 
     def _fused(self, field_embeddings: Tensor, behaviour: Mapping[str, Behaviour]) -> Tensor:
@@ -95,7 +95,8 @@ class SIN(SequenceModel):
         if (sin.fusion, sin.candidate, sin.use_dnn) != ("transformer", "product", False):
             raise ConfigError(
                 "training.loss = 'full_softmax' needs a logit that is an inner product; expected sin.fusion="
-                f"transformer, sin.candidate=product and sin.use_dnn=false, got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
+                "transformer, sin.candidate=product and sin.use_dnn=false, "
+                f"got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
             )
         size = len(next(iter(catalogue.values())))
         nobody = {
@@ -104,16 +105,15 @@ class SIN(SequenceModel):
             if name not in catalogue and name not in self.behaviour_columns
         }
         first_order, _, flat = self.embedding({**nobody, **catalogue})
-        weight = (self.fused_output.weight @ self.transformer_output.weight).squeeze(0)  # (2·E,) each behaviour's
+        weight = (self.fused_output.weight @ self.transformer_output.weight).squeeze(0)  # (2·E',) of each behaviour
         logits = first_order.t() if self.config.fm.use_first_order else torch.zeros_like(first_order.t())  # (1, C)
         start = 0
         for name, (tokens, mask) in self.embedding.shared_sequences(batch).items():
             side = self.behaviours[module_key(name)]
             assert isinstance(side, _BehaviourSide)
-            pooled = side.pool(Behaviour(tokens, mask, tokens[:, :1])).squeeze(1)  # (P, E)
+            pooled, items = side.vectors(tokens, mask, flat[:, self.behaviour_columns[name]])  # (P, E'), (C, E')
             width = pooled.shape[1]
             of_history, of_product = weight[start : start + 2 * width].split(width)
-            items = side.match(flat[:, self.behaviour_columns[name]])  # (C, E)
             logits = logits + (pooled * of_product) @ items.t() + (pooled @ of_history).unsqueeze(1)
             start += 2 * width
         return logits
@@ -124,7 +124,9 @@ class _BehaviourSide(nn.Module):
 
     def __init__(self, field: FieldSchema, config: SINConfig) -> None:
         super().__init__()
-        width = field.embedding_dim
+        width = config.encoder_dim or field.embedding_dim
+        projected = width != field.embedding_dim
+        self.project = nn.Linear(field.embedding_dim, width, bias=False) if projected else nn.Identity()
         self.encoded = config.candidate == "encoded"
         self.positions = Positions(field.max_length + 1, width)
         self.encoder = TransformerEncoder(
@@ -139,12 +141,19 @@ class _BehaviourSide(nn.Module):
         self.match = nn.Linear(width, width, bias=False)
 
     def forward(self, behaviour: Behaviour) -> Tensor:
-        """`(B, 2·E)`."""
-        pooled = self.pool(behaviour)  # (U, W, E)
+        """`(B, 2·E')`, with E' the encoder's width."""
+        behaviour = Behaviour(self.project(behaviour.tokens), behaviour.mask, self.project(behaviour.candidates))
+        pooled = self._pool(behaviour)  # (U, W, E')
         return torch.cat([pooled, pooled * self.match(behaviour.candidates)], dim=2).flatten(0, 1)
 
-    def pool(self, behaviour: Behaviour) -> Tensor:
-        """What each candidate finds in the history: `(U, W, E)`."""
+    def vectors(self, tokens: Tensor, mask: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """What histories `(P, L, E)` come to, whoever the candidate is, and candidates `(C, E)`: `(P, E')`, `(C, E')`."""
+        nobody = self.project(tokens[:, :1])
+        pooled = self._pool(Behaviour(self.project(tokens), mask, nobody)).squeeze(1)
+        return pooled, self.match(self.project(candidates))
+
+    def _pool(self, behaviour: Behaviour) -> Tensor:
+        """What each candidate finds in the history: `(U, W, E')`."""
         tokens = behaviour.tokens + self.positions(ages(behaviour.mask) + 1)
         if self.attention is None:
             return self.encoder.last(tokens, behaviour.mask, behaviour.candidates + self.positions.weight[0])

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 from deepfm.data.batches import Features
 from deepfm.data.dataset import InteractionDataset, Rows, TabularDataset
 from deepfm.engine.memory import free_memory
-from deepfm.models import BaseCTRModel
+from deepfm.models import BaseCTRModel, Behaviour, SequenceModel
 
 SCORING_ROWS = 4_096  # rows a forward pass: enough to amortise calls, few enough to stay in the cache
 ENTITY_COPIES = 8  # of all users' and items' embeddings that making and using them may take at once
@@ -31,12 +31,13 @@ def scoring_bounds(dataset: TabularDataset) -> list[int]:
 
 
 def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
-    """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used."""
+    """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used.
+
+    Rows are asked for as slices between `scoring_bounds`.
+    """
     device = next(model.parameters()).device
-    if isinstance(dataset, InteractionDataset) and model.reads_behaviour and dataset.group_offsets is not None:
-        return _GroupScorer(model, dataset)
     if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
-        own_forward = type(model).forward is not BaseCTRModel.forward  # a formula of its own, which pairs go round
+        own_forward = type(model).forward not in (BaseCTRModel.forward, SequenceModel.forward)  # which pairs go round
         width = model.schema.num_fields * model.embedding.embed_dim + model.schema.total_embedding_dim
         if not own_forward and ENTITY_COPIES * 4 * width * dataset.num_entities <= free_memory(device):
             return _PairScorer(model, dataset)
@@ -49,41 +50,17 @@ def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
     return score
 
 
-class _GroupScorer:
-    """Gives each user's history once for all of the user's candidates; shorter lists are filled up with item 0."""
-
-    def __init__(self, model: BaseCTRModel, dataset: InteractionDataset) -> None:
-        assert dataset.group_offsets is not None
-        self.model, self.dataset = model, dataset
-        self.device = next(model.parameters()).device
-        self.offsets = torch.as_tensor(dataset.group_offsets, device=dataset.device)
-
-    def __call__(self, rows: Rows) -> Tensor:
-        assert isinstance(rows, slice)
-        users, items = self.dataset.pairs(rows)  # (B,)
-        groups = self.dataset.moments(rows)
-        moments, own = groups.unique_consecutive(return_inverse=True)
-        places = torch.arange(rows.start, rows.start + len(own), device=own.device) - self.offsets[moments][own]
-        width = int(places.max()) + 1
-        if len(own) == len(moments) * width:
-            features = self.dataset.describe(users, items)
-            kept = None
-        else:
-            kept = own * width + places
-            whole = items.new_zeros(len(moments) * width).index_copy_(0, kept, items)
-            features = self.dataset.describe(users.new_zeros(len(whole)).index_copy_(0, kept, users), whole)
-        features |= {name: history.latest(moments) for name, history in self.dataset.histories.items()}
-        logits = self.model({name: column.to(self.device) for name, column in features.items()}).squeeze(1)
-        return logits if kept is None else logits.index_select(0, kept.to(self.device))
-
-
 class _PairScorer:
-    """Gathers ready embeddings of users and items and lets the model's components do the rest."""
+    """Gathers ready embeddings of users and items and lets the model's components do the rest.
+
+    Behaviour sequences are embedded once for all candidates that share one; the list of a user with fewer candidates
+    than the others in a forward pass is filled up, and what was filled in is left out again.
+    """
 
     def __init__(self, model: BaseCTRModel, dataset: InteractionDataset) -> None:
         self.model, self.dataset = model, dataset
         self.device = next(model.parameters()).device
-        fields = list(model.schema.fields.values())
+        fields = model.schema.interacting_fields
         user_fields = [position for position, field in enumerate(fields) if field.name in dataset.user_table]
         item_fields = [position for position, field in enumerate(fields) if field.name not in dataset.user_table]
         starts = torch.tensor([field.embedding_dim for field in fields]).cumsum(0).tolist()
@@ -96,13 +73,46 @@ class _PairScorer:
         self.first_order = users[0], items[0]
         self.fields = _Halves(users[1], items[1], user_fields, item_fields)
         self.flat = _Halves(users[2], items[2], user_columns, item_columns)
+        self.candidates: dict[str, tuple[Tensor, bool]] = {}  # a candidate field's vectors, and whether users have it
+        if isinstance(model, SequenceModel):
+            for name, columns in model.behaviour_columns.items():
+                of_users = model.schema.candidate_of(name).name in dataset.user_table
+                self.candidates[name] = (users if of_users else items)[2][:, columns].contiguous(), of_users
 
     def __call__(self, rows: Rows) -> Tensor:
         users, items = (positions.to(self.device) for positions in self.dataset.pairs(rows))
+        if not self.candidates:
+            return self._logits(users, items)
+        moments = self.dataset.moments(rows)
+        if self.dataset.group_offsets is None:
+            return self._logits(users, items, moments)
+        groups, own, sizes = moments.unique_consecutive(return_inverse=True, return_counts=True)
+        wide = int(sizes.max())
+        if len(own) == len(groups) * wide:
+            return self._logits(users, items, groups)
+        firsts = sizes.cumsum(0) - sizes
+        places = own * wide + torch.arange(len(own), device=own.device) - firsts[own]
+        kept = places.to(self.device)
+        users, items = (pos.new_zeros(len(groups) * wide).index_copy_(0, kept, pos) for pos in (users, items))
+        return self._logits(users, items, groups).index_select(0, kept)
+
+    def _logits(self, users: Tensor, items: Tensor, moments: Tensor | None = None) -> Tensor:
+        """The logits `(B,)` of pairs; histories `(U,)` belong to B / U consecutive pairs each."""
         first_order = self.first_order[0].index_select(0, users) + self.first_order[1].index_select(0, items)
-        flat = PairRows(self.flat, users, items)
-        logits: Tensor = self.model._forward_components(first_order, self.fields.gather(users, items), flat)  # type: ignore[arg-type]
+        views: tuple[Any, ...] = first_order, self.fields.gather(users, items), PairRows(self.flat, users, items)
+        if moments is not None:
+            views = *views, self._behaviour(users, items, moments)
+        logits: Tensor = self.model._forward_components(*views)
         return logits.squeeze(1)
+
+    def _behaviour(self, users: Tensor, items: Tensor, moments: Tensor) -> dict[str, Behaviour]:
+        histories = {name: history.latest(moments).to(self.device) for name, history in self.dataset.histories.items()}
+        answers = {}
+        for name, (tokens, mask) in self.model.embedding.embed_histories(histories).items():
+            vectors, of_users = self.candidates[name]
+            candidates = vectors.index_select(0, users if of_users else items)
+            answers[name] = Behaviour(tokens, mask, candidates.unflatten(0, (len(moments), -1)))
+        return answers
 
     def _views(self, own: Features, other: Features) -> Views:
         """The three views of one side: padding and zeros on the other side add nothing."""

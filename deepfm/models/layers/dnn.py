@@ -66,10 +66,13 @@ class DNN(nn.Module):
         )
         self.output_dim = widths[-1]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, input_dim)` → `(B, output_dim)`."""
-        output: Tensor = self.layers(x)
-        return output
+    def forward(self, *parts: Tensor) -> Tensor:
+        """`(B, input_dim)`, or parts of it that would stand side by side, → `(B, output_dim)`."""
+        first, *rest = self.layers
+        x: Tensor = first(*parts)
+        for layer in rest:
+            x = layer(x)
+        return x
 
 
 class _HiddenLayer(Recomputable):
@@ -82,19 +85,26 @@ class _HiddenLayer(Recomputable):
         self.activation = ACTIVATIONS[activation]()
         self.dropout = Dropout(dropout) if dropout > 0 else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, wide)` → `(B, narrow)`."""
+    def forward(self, *parts: Tensor) -> Tensor:
+        """`(B, wide)`, or parts of it that would stand side by side, → `(B, narrow)`."""
         if scoring() and not self.training:
-            return self._score(x)
-        x = self.linear(x)
+            return self._score(*parts)
+        x = _linear(parts, self.linear.weight, self.linear.bias) if len(parts) > 1 else self.linear(*parts)
         x = x if self.norm is None else self.norm(x)
         x = self.activation(x)
         return x if self.dropout is None else self.dropout(x)
 
-    def _score(self, x: Tensor) -> Tensor:
+    def _score(self, *parts: Tensor) -> Tensor:
         """The same in evaluation mode, with the normalisation folded into the weights."""
         weight, bias = remembered(self, self._folded)
-        x = F.linear(x, weight, bias)
+        if len(parts) > 1:
+            widths = [part.shape[1] for part in parts]
+            weights = remembered((self, "parts"), lambda: [w.contiguous() for w in weight.split(widths, dim=1)])
+            x = F.linear(parts[0], weights[0], bias)
+            for part, columns in zip(parts[1:], weights[1:], strict=True):
+                x = x.addmm_(part, columns.t())
+        else:
+            x = F.linear(parts[0], weight, bias)
         output: Tensor = x.relu_() if isinstance(self.activation, nn.ReLU) else self.activation(x)
         return output
 
@@ -104,3 +114,12 @@ class _HiddenLayer(Recomputable):
             return weight, bias
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return weight * scale.unsqueeze(1), (bias - norm.running_mean) * scale + norm.bias
+
+
+def _linear(parts: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer of parts side by side, which are not copied together."""
+    columns = weight.split([part.shape[1] for part in parts], dim=1)
+    x = F.linear(parts[0], columns[0], bias)
+    for part, own in zip(parts[1:], columns[1:], strict=True):
+        x = torch.addmm(x, part, own.t())
+    return x

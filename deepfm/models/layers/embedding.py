@@ -150,14 +150,21 @@ class FeatureEmbedding(nn.Module):
 
     def shared_sequences(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """As `sequences`, but one history for the rows that share it: embeddings `(U, L, E)` and mask `(U, L)`."""
-        rows, answers = len(batch[self._first_field]), {}
+        rows = len(batch[self._first_field])
         for field in self.schema.behaviour_fields:
-            ids = batch[field.name]
-            if len(ids) != rows and (not len(ids) or rows % len(ids)):
+            histories = len(batch[field.name])
+            if histories != rows and (not histories or rows % histories):
                 raise SchemaError(
-                    f"behaviour sequence {field.name!r} has {len(ids)} histories for {rows} rows; expected one a row, "
+                    f"behaviour sequence {field.name!r} has {histories} histories for {rows} rows; expected one a row, "
                     "or one for each of equally many consecutive rows"
                 )
+        return self.embed_histories(batch)
+
+    def embed_histories(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """As `shared_sequences`, of a batch that need not hold any rows: `{name: (U, L)}`."""
+        answers = {}
+        for field in self.schema.behaviour_fields:
+            ids = batch[field.name]
             answers[field.name] = self._table_of(field).tokens(ids, field, self.sparse_gradients), ids != PADDING_INDEX
         return answers
 

@@ -44,7 +44,7 @@ class TransformerEncoder(nn.Module):
         num_heads: heads, which share E.
         num_layers: how many are stacked.
         feedforward_dim: width of the feed-forward part.
-        dropout: share that training drops, of attention weights too.
+        dropout: share of either part's output that training drops; attention weights are not dropped.
         norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale.
 
     Raises:
@@ -122,7 +122,17 @@ class _EncoderLayer(Recomputable):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool = False) -> Tensor:
-        """Queries `(U, Q, E)` attend to tokens `(U, L, E)`, and under `also_self` each to itself too: `(U, Q, E)`."""
+        """Tokens `(U, L, E)` attend to each other, or queries `(U, Q, E)` each to the tokens and to itself.
+
+        Args:
+            queries: the tokens; under `also_self`, what stands behind them.
+            tokens: what is attended to.
+            mask: `(U, L)`, true where there is a token.
+            also_self: whether queries are no tokens.
+
+        Returns:
+            of the queries' shape.
+        """
         if self.norm_first:
             normed = self.norm1(queries)
             tokens = normed if queries is tokens else self.norm1(tokens)
@@ -138,24 +148,19 @@ class _EncoderLayer(Recomputable):
         return fed
 
     def _attend(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool) -> Tensor:
-        if queries is tokens:
-            query, key, value = split_heads(self.query_key_value(queries), 3, self.num_heads)
+        bias = torch.zeros_like(mask, dtype=queries.dtype).masked_fill_(~mask, HIDDEN)[:, None, None]  # (U, 1, 1, L)
+        if not also_self:
+            query, key, value = split_heads(self.query_key_value(tokens), 3, self.num_heads)
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         else:
-            weights, biases = self.query_key_value.weight, self.query_key_value.bias
-            width = queries.shape[2]
+            weights, biases, width = self.query_key_value.weight, self.query_key_value.bias, queries.shape[2]
             key, value = split_heads(F.linear(tokens, weights[width:], biases[width:]), 2, self.num_heads)
-            own = 3 if also_self else 1
-            query, *self_parts = split_heads(
-                F.linear(queries, weights[: own * width], biases[: own * width]), own, self.num_heads
-            )
-        query = query / math.sqrt(query.shape[-1])
-        scores = query @ key.transpose(-2, -1)  # (U, h, Q, L)
-        scores = scores.masked_fill(~mask[:, None, None], HIDDEN)
-        if also_self:
-            own_key, own_value = self_parts
-            scores = torch.cat([scores, (query * own_key).sum(-1, keepdim=True)], dim=-1)  # (U, h, Q, L + 1)
-        shares = self.dropout(scores.softmax(dim=-1))
-        attended = shares[..., :-1] @ value + shares[..., -1:] * own_value if also_self else shares @ value
+            query, own_key, own_value = split_heads(self.query_key_value(queries), 3, self.num_heads)
+            query = query / math.sqrt(query.shape[-1])
+            scores = query @ key.transpose(-2, -1) + bias  # (U, h, Q, L)
+            own_score = (query * own_key).sum(dim=-1, keepdim=True)
+            shares = torch.cat([scores, own_score], dim=-1).softmax(dim=-1)  # (U, h, Q, L + 1)
+            attended = shares[..., :-1] @ value + shares[..., -1:] * own_value
         mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return mixed
 
