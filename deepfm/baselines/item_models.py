@@ -1,51 +1,24 @@
-"""Three item-to-item baselines on implicit feedback: they fit `(P,)` likes and score `(N,)` pairs."""
-
-from abc import ABC, abstractmethod
-from typing import Any
+"""Three item-to-item baselines on which users liked what, whatever the order."""
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from deepfm.baselines.base import Baseline, Integers, Moments
 from deepfm.errors import ConfigError
-
-Integers = NDArray[np.int64]
-
-
-class Baseline(ABC):
-    """Scores of an item for a user: the user's liked items times item-to-item weights."""
-
-    def __init__(self) -> None:
-        self._likes: Any = None  # (num_users, num_items) sparse
-        self._weights: NDArray[np.float64] = np.zeros((0, 0))
-
-    def fit(self, users: Integers, items: Integers, num_users: int, num_items: int) -> "Baseline":
-        """Learn from liked pairs `(P,)`; repeats count once."""
-        ones = np.ones(len(users))
-        self._likes = sparse.csr_matrix((ones, (users, items)), shape=(num_users, num_items))
-        self._likes.data[:] = 1.0
-        self._weights = self._item_weights((self._likes.T @ self._likes).toarray())
-        return self
-
-    def score(self, users: Integers, items: Integers) -> NDArray[np.float32]:
-        """Scores `(N,)`, higher for a better item; they are no probabilities."""
-        known, rows = np.unique(users, return_inverse=True)
-        return (self._likes[known] @ self._weights)[rows, items].astype(np.float32)
-
-    @abstractmethod
-    def _item_weights(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weights `(items, items)` from counts of users who liked both."""
 
 
 class Popularity(Baseline):
     """The number of users who liked an item."""
 
-    def score(self, users: Integers, items: Integers) -> NDArray[np.float32]:
+    def __init__(self) -> None:
+        super().__init__()
+
+    def score(self, moments: Moments, groups: Integers, items: Integers) -> NDArray[np.float32]:
         """The item's count, whoever asks: `(N,)`."""
         return self._weights[items, items].astype(np.float32)
 
-    def _item_weights(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
-        return gram
+    def _item_weights(self, users: Integers, items: Integers) -> NDArray[np.float64]:
+        return self._gram()
 
 
 class ItemKNN(Baseline):
@@ -64,7 +37,8 @@ class ItemKNN(Baseline):
             raise ConfigError(f"shrink = {shrink} is out of range; expected at least 0")
         self.neighbours, self.shrink = neighbours, shrink
 
-    def _item_weights(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _item_weights(self, users: Integers, items: Integers) -> NDArray[np.float64]:
+        gram = self._gram()
         norms = np.sqrt(gram.diagonal())
         similarity = gram / (np.outer(norms, norms) + self.shrink + np.finfo(np.float64).tiny)
         np.fill_diagonal(similarity, 0.0)
@@ -79,15 +53,18 @@ class EASE(Baseline):
 
     Args:
         l2: λ of the penalty on the weights.
+        half_life: None to score from all training likes alike; else from the visible likes, the latest counting
+            most (see `Baseline`). What is fitted is the same.
     """
 
-    def __init__(self, l2: float = 200.0) -> None:
-        super().__init__()
+    def __init__(self, l2: float = 200.0, half_life: float | None = None) -> None:
+        super().__init__(half_life)
         if not 0 < l2 < np.inf:
             raise ConfigError(f"l2 = {l2} is out of range; expected above 0")
         self.l2 = l2
 
-    def _item_weights(self, gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _item_weights(self, users: Integers, items: Integers) -> NDArray[np.float64]:
+        gram = self._gram()
         inverse = np.linalg.inv(gram + self.l2 * np.eye(len(gram)))
         weights = inverse / -inverse.diagonal()
         np.fill_diagonal(weights, 0.0)
