@@ -147,7 +147,7 @@ class _BehaviourSide(nn.Module):
         return torch.cat([pooled, pooled * self.match(behaviour.candidates)], dim=2).flatten(0, 1)
 
     def vectors(self, tokens: Tensor, mask: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """What histories `(P, L, E)` come to, whoever the candidate is, and candidates `(C, E)`: `(P, E')`, `(C, E')`."""
+        """Histories `(P, L, E)`, whoever the candidate is, and candidates `(C, E)`, as `(P, E')` and `(C, E')`."""
         nobody = self.project(tokens[:, :1])
         pooled = self._pool(Behaviour(self.project(tokens), mask, nobody)).squeeze(1)
         return pooled, self.match(self.project(candidates))

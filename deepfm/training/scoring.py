@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,16 +84,18 @@ class _PairScorer:
         users, items = (positions.to(self.device) for positions in self.dataset.pairs(rows))
         if not self.candidates:
             return self._logits(users, items)
-        moments = self.dataset.moments(rows)
-        if self.dataset.group_offsets is None:
-            return self._logits(users, items, moments)
-        groups, own, sizes = moments.unique_consecutive(return_inverse=True, return_counts=True)
+        offsets = self.dataset.group_offsets
+        if offsets is None:
+            return self._logits(users, items, self.dataset.moments(rows))
+        assert isinstance(rows, slice)  # of whole groups, see `scoring_bounds`
+        first, last = np.searchsorted(offsets, (rows.start, rows.stop))
+        groups = torch.arange(first, last, device=self.dataset.device)
+        sizes = np.diff(offsets[first : last + 1])
         wide = int(sizes.max())
-        if len(own) == len(groups) * wide:
+        if len(users) == len(sizes) * wide:
             return self._logits(users, items, groups)
-        firsts = sizes.cumsum(0) - sizes
-        places = own * wide + torch.arange(len(own), device=own.device) - firsts[own]
-        kept = places.to(self.device)
+        starts = np.arange(len(sizes)) * wide - (offsets[first:last] - rows.start)
+        kept = torch.from_numpy(np.arange(len(users)) + np.repeat(starts, sizes)).to(self.device)
         users, items = (pos.new_zeros(len(groups) * wide).index_copy_(0, kept, pos) for pos in (users, items))
         return self._logits(users, items, groups).index_select(0, kept)
 

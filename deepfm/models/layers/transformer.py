@@ -45,7 +45,8 @@ class TransformerEncoder(nn.Module):
         num_layers: how many are stacked.
         feedforward_dim: width of the feed-forward part.
         dropout: share of either part's output that training drops; attention weights are not dropped.
-        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale.
+        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale; a layer
+            then starts as the identity.
 
     Raises:
         ConfigError: E is not a multiple of the heads.
@@ -120,6 +121,10 @@ class _EncoderLayer(Recomputable):
         nn.init.xavier_uniform_(self.query_key_value.weight)
         nn.init.zeros_(self.query_key_value.bias)
         nn.init.zeros_(self.output.bias)
+        if norm_first:  # both parts start at nothing, so the layer starts as the identity
+            for last in (self.output, self.linear2):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool = False) -> Tensor:
         """Tokens `(U, L, E)` attend to each other, or queries `(U, Q, E)` each to the tokens and to itself.
