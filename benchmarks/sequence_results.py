@@ -198,8 +198,8 @@ HEADER = """# Results of the behaviour models on MovieLens-100K
 
 Written by `benchmarks/sequence_results.py`. 1 + 999 candidates a user, the same for all rows of a split; test histories
 include the validation like; mean ± standard deviation over seeds; test metrics of the epoch that is best on validation.
-`calibrated` is the log loss of the probabilities that `predict` gives after a ranking loss. Differences are paired, user
-by user, with the bootstrap's 95 % interval.
+`calibrated` is the log loss of the probabilities that `predict` gives after a ranking loss. Differences are paired,
+user by user, with the bootstrap's 95 % interval.
 
 """
 

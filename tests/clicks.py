@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from deepfm.config import load_config
-from deepfm.data.dataset import InteractionDataset, TabularDataset
+from deepfm.data.dataset import TabularDataset
+from deepfm.data.interactions import InteractionDataset
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.models import create_model
 from deepfm.training.task import CTRTask
@@ -30,6 +31,50 @@ SMALL = (
     "training.lr=0.01",
 )
 
+SEQUENCE_SMALL = (
+    "bst.num_heads=2",
+    "bst.feedforward_dim=8",
+    "bst.dropout=0.2",
+    "din.hidden_units=[6,4]",
+    "sin.num_heads=2",
+    "sin.feedforward_dim=8",
+    "sin.fusion_dim=5",
+    "sin.dropout=0.2",
+)
+PRODUCTS = ("sin.fusion=transformer", "sin.candidate=product", "sin.use_dnn=false")  # an inner product
+SEQUENCE_OPTIONS = {  # the models of behaviour, option by option
+    **{
+        f"bst {pooling} {layers}": ("bst", (f"bst.pooling={pooling}", f"bst.num_layers={layers}"))
+        for pooling in ("target", "mean", "all")
+        for layers in (1, 2)
+    },
+    "bst norm first": ("bst", ("bst.norm_first=true", "bst.num_layers=2")),
+    **{
+        f"din normalize={normalize} recency={recency}": (
+            "din",
+            (f"din.normalize={normalize}", f"din.recency={recency}"),
+        )
+        for normalize in ("false", "true")
+        for recency in ("false", "true")
+    },
+    **{
+        f"sin {fusion} {candidate}": ("sin", (f"sin.fusion={fusion}", f"sin.candidate={candidate}"))
+        for fusion in ("gate", "sum", "cin", "transformer")
+        for candidate in ("attends", "encoded", "product")
+    },
+    "sin attends 0 layers": ("sin", ("sin.num_layers=0",)),
+    "sin attends 2 layers": ("sin", ("sin.num_layers=2", "sin.norm_first=false")),
+    "sin encoded 2 layers": ("sin", ("sin.candidate=encoded", "sin.num_layers=2")),
+    "sin product 0 layers": ("sin", ("sin.candidate=product", "sin.num_layers=0")),
+    **{
+        f"sin {candidate} 6 wide": ("sin", (f"sin.candidate={candidate}", "sin.encoder_dim=6"))
+        for candidate in ("attends", "encoded", "product")
+    },
+    "sin without tower": ("sin", ("sin.use_dnn=false",)),
+    "sin of products": ("sin", PRODUCTS),
+    "sin of products 6 wide": ("sin", (*PRODUCTS, "sin.encoder_dim=6")),
+}
+
 
 def sparse(name, vocabulary_size=30, width=4):
     return FieldSchema(name, FeatureType.SPARSE, vocabulary_size, width)
@@ -41,6 +86,14 @@ def dense(name, width=4):
 
 def sequence(name, combiner="mean", width=4):
     return FieldSchema(name, FeatureType.SEQUENCE, 15, width, max_length=5, combiner=combiner)
+
+
+def behaviour(name="history", of="item", vocabulary_size=25, width=4, max_length=6):
+    """A behaviour sequence that shares the table of its candidate."""
+    return FieldSchema(
+        name, FeatureType.SEQUENCE, vocabulary_size, width, max_length=max_length, combiner="none",
+        shares_embedding_with=of,
+    )  # fmt: skip
 
 
 def schema_of(*fields):
@@ -58,6 +111,16 @@ SCHEMA = schema_of(
     dense("stock"),
     sequence("sum", "sum", 3),
     sequence("max", "max", 5),
+)
+
+# A behaviour sequence between the fields of the three views, before its candidate.
+BEHAVIOUR_SCHEMA = schema_of(
+    sparse("user", 40),
+    sequence("tags", "mean"),
+    behaviour(),
+    dense("price", 3),
+    sparse("item", 25),
+    sparse("shop", 12, 5),
 )
 
 
@@ -147,3 +210,10 @@ def randomise(model, scale=0.3, seed=0):
                 part.running_var.uniform_(0.3, 3.0, generator=generator)
     zero_padding(model)
     return model
+
+
+def sequence_model_of(kind, *overrides, schema=BEHAVIOUR_SCHEMA, seed=0):
+    """A model of behaviour by its key in `SEQUENCE_OPTIONS`, with weights of a size at which every part shows."""
+    name, options = SEQUENCE_OPTIONS[kind]
+    torch.manual_seed(seed)
+    return randomise(create_model(name, schema, config_of(*SEQUENCE_SMALL, *options, *overrides)), seed=seed)

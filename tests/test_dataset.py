@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from deepfm.data.dataset import InteractionDataset, TabularDataset, TrainingInteractions
+from deepfm.data.dataset import TabularDataset
+from deepfm.data.interactions import InteractionDataset, TrainingInteractions
 from deepfm.data.negatives import Candidates, NegativeSampler
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.errors import DataError, SchemaError

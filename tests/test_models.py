@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from deepfm.config import FMConfig, load_config
-from deepfm.data.dataset import InteractionDataset
+from deepfm.data.interactions import InteractionDataset
+from deepfm.data.movielens import MovieLensAdapter
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.engine.optim import build_optimizer
 from deepfm.engine.task import ParameterGroup
@@ -25,16 +26,32 @@ SMALL = (
     "cin.layer_sizes=[4,3]",
     "attention.num_heads=2",
     "attention.attention_dim=6",
+    "bst.num_heads=1",
+    "bst.dropout=0.0",
+    "sin.num_heads=1",
+    "sin.dropout=0.0",
 )
 USER = FieldSchema("user", FeatureType.SPARSE, 9, 3)
 PRICE = FieldSchema("price", FeatureType.DENSE, embedding_dim=2)
 TAGS = FieldSchema("tags", FeatureType.SEQUENCE, 7, 5, max_length=4)
 BEST = FieldSchema("best", FeatureType.SEQUENCE, 7, 4, max_length=4, combiner="max")
 ITEM = FieldSchema("item", FeatureType.SPARSE, 6, 4)
+HISTORY = FieldSchema(
+    "history", FeatureType.SEQUENCE, 6, 4, max_length=5, combiner="none", shares_embedding_with="item"
+)
 
 
 def schema_of(*fields):
     return DatasetSchema({field.name: field for field in fields}, "label")
+
+
+def with_history(schema):
+    """The schema with a behaviour sequence, and the item that it is a history of."""
+    return dataclasses.replace(schema, fields={**schema.fields, "item": ITEM, "history": HISTORY})
+
+
+def schema_for(name, schema):
+    return with_history(schema) if MODELS[name].reads_behaviour else schema
 
 
 MIXED = schema_of(USER, PRICE, TAGS, BEST, ITEM)
@@ -53,7 +70,7 @@ def config_of(*overrides):
 
 
 def make(name, *overrides, schema=MIXED):
-    model = create_model(name, schema, config_of(*overrides))
+    model = create_model(name, schema_for(name, schema), config_of(*overrides))
     with torch.no_grad():  # of a size at which every part shows
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -63,7 +80,7 @@ def make(name, *overrides, schema=MIXED):
 
 def batch_of(schema=MIXED, rows=B):
     batch = {}
-    for field in schema.fields.values():
+    for field in with_history(schema).fields.values():
         if field.feature_type is FeatureType.DENSE:
             batch[field.name] = torch.randn(rows)
         elif field.feature_type is FeatureType.SPARSE:
@@ -82,6 +99,9 @@ def test_the_contracts_models_are_registered():
         "deepfm": "DeepFM",
         "xdeepfm": "xDeepFM",
         "attention_deepfm": "AttentionDeepFM",
+        "bst": "BST",
+        "din": "DIN",
+        "sin": "SIN",
     }
 
 
@@ -169,6 +189,19 @@ def formula(name, model, batch):
         return first + fm(fields) + model.dnn_output(model.dnn(flat))
     if name == "xdeepfm":
         return first + model.cin_output(model.cin(fields)) + model.dnn_output(model.dnn(flat))
+    if MODELS[name].reads_behaviour:
+        history = model.behaviour(batch, flat)["history"]
+        if name == "din":
+            seen = model.attention["history"](history)
+            return first + model.dnn_output(model.dnn(torch.cat([flat, seen], dim=1)))
+        if name == "bst":
+            seen = model.encoders["history"](history)
+            return first + model.dnn_output(model.dnn(torch.cat([flat, seen], dim=1)))
+        sides = model.cin_output(model.cin(fields)), model.transformer_output(model.behaviours["history"](history))
+        gate = torch.sigmoid(model.fusion.gate(torch.cat(sides, dim=1)))
+        fused = gate * sides[0] + (1 - gate) * sides[1]
+        deep = model.dnn_output(model.dnn(torch.cat([flat, fused], dim=1)))
+        return first + model.fused_output(fused) + deep
     attended = model.attention(fields).reshape(len(fields), -1)
     return first + fm(fields) + model.dnn_output(model.dnn(torch.cat([attended, flat], dim=1)))
 
@@ -326,7 +359,7 @@ def test_the_seed_decides_the_weights(name):
     batch, logits = batch_of(), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        logits.append(create_model(name, MIXED, config_of()).eval()(batch))
+        logits.append(create_model(name, schema_for(name, MIXED), config_of()).eval()(batch))
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
 
@@ -335,7 +368,7 @@ def test_the_seed_decides_the_weights(name):
 def test_embedding_dim_replaces_every_fields_width(name):
     model = make(name, "feature.embedding_dim=7")
     assert model.schema.total_embedding_dim == 7 * MIXED.num_fields
-    assert {model.embedding.field_weight(name).shape[1] for name in model.schema.fields} == {7}
+    assert {model.embedding.field_weight(field).shape[1] for field in model.schema.fields} == {7}
     assert list(model.embedding.tables) == ["7"]
     assert model(batch_of()).shape == (B, 1)
     assert MIXED.total_embedding_dim == 18
@@ -386,8 +419,9 @@ def test_the_towers_of_all_models_are_one_class():
 
 
 @everywhere
-def test_the_models_fit_the_small_data(name, small_adapter):
-    schema, train, _, test = small_adapter.build()
+def test_the_models_fit_the_small_data(name, small_dir, small_config):
+    history = 5 if MODELS[name].reads_behaviour else 0
+    schema, train, _, test = MovieLensAdapter(small_dir, small_config, max_history=history).build()
     model = create_model(name, schema, config_of())
     for part in (train, test):
         features, _ = part.batch(slice(0, 40))

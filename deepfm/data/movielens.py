@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfm.config import DataConfig
-from deepfm.data.dataset import InteractionDataset, TrainingInteractions
 from deepfm.data.history import Histories, event_order, histories_before
+from deepfm.data.interactions import InteractionDataset, TrainingInteractions
 from deepfm.data.movielens_files import RawMovieLens, load_movielens
 from deepfm.data.negatives import Candidates, NegativeSampler, candidates_fingerprint, draw_candidates
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deepfm.config import ExperimentConfig, load_config
-from deepfm.data.dataset import InteractionDataset, TrainingInteractions
+from deepfm.data.interactions import InteractionDataset, TrainingInteractions
 from deepfm.data.movielens import MovieLensAdapter
 from deepfm.data.negatives import load_candidates, save_candidates
 from deepfm.data.schema import DatasetSchema

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from deepfm.data.batches import Features
-from deepfm.data.dataset import InteractionDataset, Rows, TabularDataset
+from deepfm.data.dataset import Rows, TabularDataset
+from deepfm.data.interactions import InteractionDataset
 from deepfm.engine.memory import free_memory
 from deepfm.models import BaseCTRModel, Behaviour, SequenceModel
 

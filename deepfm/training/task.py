@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
-from deepfm.data.dataset import Blocks, CatalogueBlock, TabularDataset, TrainingInteractions
+from deepfm.data.dataset import TabularDataset
+from deepfm.data.interactions import Blocks, CatalogueBlock, TrainingInteractions
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepfm.data.dataset import InteractionDataset
+from deepfm.data.interactions import InteractionDataset
 from deepfm.models.layers.dnn import _HiddenLayer
 from deepfm.models.layers.kernels import plain_kernels
-from deepfm.training import evaluation
+from deepfm.training import scoring
 from deepfm.training.evaluation import score_rows
 from deepfm.training.scoring import PairRows, scorer
 from tests.clicks import MODEL_OPTIONS, clicks, dense, model_of, pairs, randomise, schema_of, sequence, sparse
@@ -141,7 +141,7 @@ class TestScoreRows:
     def test_in_parts_of_any_size(self, kind, rows, monkeypatch):
         model, dataset = case(kind, SIDES["in turns"])
         whole = score_rows(model, dataset)
-        monkeypatch.setattr(evaluation, "SCORING_ROWS", rows)
+        monkeypatch.setattr(scoring, "SCORING_ROWS", rows)
         np.testing.assert_allclose(score_rows(model, dataset), whole, rtol=1e-5, atol=1e-5)
 
     @kinds
@@ -187,7 +187,7 @@ class TestScoreRows:
     def test_normalisation_is_folded_once_however_many_batches_follow(self, kind, monkeypatch):
         folds, fold = [], _HiddenLayer._folded
         monkeypatch.setattr(_HiddenLayer, "_folded", lambda layer: folds.append(layer) or fold(layer))
-        monkeypatch.setattr(evaluation, "SCORING_ROWS", 30)
+        monkeypatch.setattr(scoring, "SCORING_ROWS", 30)
         model, dataset = case(kind, SIDES["in turns"])
         score_rows(model, dataset)
         assert folds == list(model.dnn.layers)
@@ -198,7 +198,7 @@ class TestScoreRows:
 
     @pytest.mark.parametrize("kind", ["deepfm", "xdeepfm relu split"])
     def test_the_first_layer_is_applied_to_users_and_items_not_to_pairs(self, kind, monkeypatch):
-        monkeypatch.setattr(evaluation, "SCORING_ROWS", 60)
+        monkeypatch.setattr(scoring, "SCORING_ROWS", 60)
         with _Products(12) as first_layer:
             score_rows(*case(kind, SIDES["in turns"]))
         assert first_layer.rows == [20, 30]

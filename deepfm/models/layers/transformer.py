@@ -45,8 +45,8 @@ class TransformerEncoder(nn.Module):
         num_layers: how many are stacked.
         feedforward_dim: width of the feed-forward part.
         dropout: share of either part's output that training drops; attention weights are not dropped.
-        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale; a layer
-            then starts as the identity.
+        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale; a
+            layer then starts as the identity.
 
     Raises:
         ConfigError: E is not a multiple of the heads.
