@@ -133,8 +133,8 @@ class SINConfig:
 
     `fusion` is the gate or one of its ablations. `candidate` attends to the encoded history, is encoded inside it as
     in BST, or multiplies a weighting by age of it (`product`; with `fusion=transformer` and `use_dnn=false` the logit
-    is then an inner product, which `training.loss=full_softmax` needs). `encoder_dim` is the encoder's width, to which
-    events and candidate are projected; none: their own.
+    is then an inner product, which `training.loss=full_softmax` needs). `encoder_dim` is the encoder's width, to
+    which events are projected and from which what it finds is projected back and added; none: the events' own.
     """
 
     fusion: str = setting("gate", choices=("gate", "sum", "cin", "transformer"))

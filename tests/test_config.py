@@ -384,7 +384,51 @@ def test_the_contracts_files_ship():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_file_loads(path):
     config = load_config(path)
-    assert path.stem.startswith(config.model_name)
+    recipes = {"sasrec": "sin"}  # named after what it is a recipe of
+    name = path.stem.partition("_movielens")[0]
+    assert recipes.get(name, name) == config.model_name
+
+
+BEHAVIOUR_DEFAULTS = {  # those that the specification of behaviour sequences names
+    "data.history_ties": "file_order",
+    "feature.max_history": 50,
+    "sin.fusion": "gate",
+    "sin.candidate": "attends",
+    "training.loss": "bce",
+    "training.in_batch_negatives": 0,
+    "training.log_q_correction": False,
+}
+
+
+@pytest.mark.parametrize("key", list(BEHAVIOUR_DEFAULTS))
+def test_the_default_is_the_specifications(key):
+    value = value_of(load_config(), key)
+    assert value == BEHAVIOUR_DEFAULTS[key]
+    assert type(value) is type(BEHAVIOUR_DEFAULTS[key])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.history_ties=random",
+        "feature.max_history=0",
+        "feature.max_history=-5",
+        "feature.max_history=null",
+        "bst.pooling=last",
+        "bst.num_layers=0",
+        "bst.dropout=1",
+        "din.hidden_units=[]",
+        "sin.fusion=mean",
+        "sin.candidate=attend",
+        "sin.num_layers=-1",
+        "sin.encoder_dim=0",
+        "training.loss=hinge",
+        "training.in_batch_negatives=-1",
+    ],
+)
+def test_a_setting_of_behaviour_that_cannot_be_is_refused_by_its_key(override):
+    with pytest.raises(ConfigError, match=override.partition("=")[0].replace(".", r"\.")):
+        load_config(overrides=[override])
 
 
 @pytest.mark.parametrize("model", ["deepfm", "xdeepfm", "attention_deepfm"])

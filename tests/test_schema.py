@@ -11,6 +11,10 @@ USER = FieldSchema("user", FeatureType.SPARSE, 10, 8, group="user")
 ITEM = FieldSchema("item", FeatureType.SPARSE, 20, 16, group="item")
 PRICE = FieldSchema("price", FeatureType.DENSE, embedding_dim=4)
 TAGS = FieldSchema("tags", FeatureType.SEQUENCE, 5, 2, max_length=3, combiner="max")
+KIND = FieldSchema("kind", FeatureType.SPARSE, 5, 2)
+HISTORY = FieldSchema(
+    "history", FeatureType.SEQUENCE, 20, 16, max_length=50, combiner="none", shares_embedding_with="item"
+)
 
 
 def schema_of(*fields, **roles):
@@ -37,7 +41,19 @@ def mixed():
         (lambda: FieldSchema("a", FeatureType.SEQUENCE, 5), "'a' has max_length 0; expected at least 1"),
         (
             lambda: FieldSchema("a", FeatureType.SEQUENCE, 5, max_length=3, combiner="median"),
-            "'a' has combiner 'median'; expected one of mean, sum, max",
+            "'a' has combiner 'median'; expected one of mean, sum, max, none",
+        ),
+        (
+            lambda: FieldSchema("a", FeatureType.SPARSE, 5, combiner="none"),
+            "'a' has combiner 'none' and is sparse; expected a sequence",
+        ),
+        (
+            lambda: FieldSchema("a", FeatureType.DENSE, combiner="none"),
+            "'a' has combiner 'none' and is dense; expected a sequence",
+        ),
+        (
+            lambda: FieldSchema("a", FeatureType.DENSE, shares_embedding_with="item"),
+            "dense field 'a' has no embedding table; leave out shares_embedding_with",
         ),
     ],
 )
@@ -58,6 +74,36 @@ def test_an_impossible_field_is_refused(make, message):
         (lambda: schema_of(USER, item_field="movie"), "item_field 'movie' is no sparse field"),
         (lambda: schema_of(USER, PRICE, user_field="price"), "user_field 'price' is no sparse field"),
         (lambda: schema_of(USER, TAGS, item_field="tags"), "item_field 'tags' is no sparse field"),
+        (lambda: schema_of(USER, ITEM, HISTORY, item_field="history"), "item_field 'history' is no sparse field"),
+        (
+            lambda: schema_of(USER, HISTORY),
+            "'history' has shares_embedding_with 'item'; expected a field with a table of its own: user$",
+        ),
+        (
+            lambda: schema_of(PRICE, HISTORY),
+            "'history' has shares_embedding_with 'item'; expected a field with a table of its own: none is there",
+        ),
+        (
+            lambda: schema_of(ITEM, PRICE, dataclasses.replace(HISTORY, shares_embedding_with="price")),
+            "'history' has shares_embedding_with 'price'; expected .*: item$",
+        ),
+        (
+            lambda: schema_of(ITEM, dataclasses.replace(HISTORY, shares_embedding_with="history")),
+            "'history' has shares_embedding_with 'history'",
+        ),
+        (
+            lambda: schema_of(ITEM, HISTORY, dataclasses.replace(HISTORY, name="b", shares_embedding_with="history")),
+            "'b' has shares_embedding_with 'history'; expected a field with a table of its own",
+        ),
+        (
+            lambda: schema_of(ITEM, dataclasses.replace(HISTORY, vocabulary_size=21)),
+            "'history' has vocabulary_size 21 and shares the table of 'item', which has 20; expected the same",
+        ),
+        (
+            lambda: schema_of(ITEM, dataclasses.replace(HISTORY, embedding_dim=8)),
+            "'history' has embedding_dim 8 and shares the table of 'item', which has 16; expected the same",
+        ),
+        (lambda: schema_of(dataclasses.replace(HISTORY, shares_embedding_with=None)), "beside its behaviour sequences"),
     ],
 )
 def test_an_impossible_schema_is_refused(make, message):
@@ -86,6 +132,75 @@ def test_a_vocabulary_of_two_is_enough():
 
 def test_time_need_not_be_a_feature():
     assert schema_of(USER, time_field="timestamp").time_field == "timestamp"
+
+
+def with_history(schema, history=HISTORY):
+    return dataclasses.replace(schema, fields={**schema.fields, "history": history})
+
+
+class TestBehaviour:
+    def test_a_behaviour_sequence_is_a_sequence_and_none_of_the_interacting_fields(self, mixed):
+        schema = with_history(mixed)
+        assert schema.sequence_fields == [TAGS, HISTORY]
+        assert schema.behaviour_fields == [HISTORY]
+        assert schema.interacting_fields == [USER, PRICE, TAGS, ITEM]
+        assert HISTORY.is_behaviour
+        assert not TAGS.is_behaviour
+
+    @pytest.mark.parametrize("shared", ["item", None])
+    def test_f_and_t_are_as_without_it(self, mixed, shared):
+        schema = with_history(mixed, dataclasses.replace(HISTORY, shares_embedding_with=shared))
+        assert (schema.num_fields, schema.total_embedding_dim) == (4, 30)
+        assert (mixed.num_fields, mixed.total_embedding_dim) == (4, 30)
+
+    def test_its_candidate_is_what_it_shares_with_or_the_item(self, mixed):
+        own = dataclasses.replace(HISTORY, shares_embedding_with=None)
+        of_user = dataclasses.replace(HISTORY, vocabulary_size=10, embedding_dim=8, shares_embedding_with="user")
+        assert with_history(mixed).candidate_of("history") is ITEM
+        assert with_history(mixed, own).candidate_of("history") is ITEM
+        assert with_history(mixed, of_user).candidate_of("history") is USER
+        with pytest.raises(SchemaError, match="'history' has no candidate; set its shares_embedding_with"):
+            with_history(dataclasses.replace(mixed, item_field=None), own).candidate_of("history")
+
+    def test_the_table_is_the_owners(self, mixed):
+        schema = with_history(mixed)
+        assert schema.table_owner("history") is ITEM
+        assert schema.table_owner("item") is ITEM
+        assert (
+            with_history(mixed, dataclasses.replace(HISTORY, shares_embedding_with=None)).table_owner("history").name
+            == "history"
+        )
+
+    def test_the_order_of_the_two_does_not_matter(self):
+        schema = schema_of(HISTORY, ITEM)
+        assert schema.candidate_of("history") is ITEM
+        assert schema.interacting_fields == [ITEM]
+
+    def test_widths_change_together(self, mixed):
+        wide = with_history(mixed).with_embedding_dim(6)
+        assert wide.fields["history"].embedding_dim == wide.fields["item"].embedding_dim == 6
+        assert wide.fields["history"].shares_embedding_with == "item"
+
+    def test_a_pooled_sequence_may_share_too(self):
+        titles = dataclasses.replace(HISTORY, name="titles", combiner="mean")
+        schema = schema_of(ITEM, titles)
+        assert (schema.num_fields, schema.total_embedding_dim) == (2, 32)
+        assert schema.behaviour_fields == []
+
+
+def test_a_schema_without_sharing_is_written_as_it_was_before_there_was_any(mixed):
+    """The hash is what revision 203c2d1 gives; weights trained then still load."""
+    assert all("shares_embedding_with" not in field for field in mixed.to_dict()["fields"])
+    assert set(mixed.to_dict()["fields"][0]) == {
+        "name", "feature_type", "vocabulary_size", "embedding_dim", "group", "max_length", "combiner",
+    }  # fmt: skip
+    assert mixed.fingerprint() == "b5595d60541d9f92cb6ec8c68e9d7a8fb4a815d1f2c717628978cc1b6aca3979"
+
+
+def test_a_field_that_shares_is_written_with_what_it_shares(mixed):
+    plain = with_history(mixed).to_dict()
+    assert [field.get("shares_embedding_with") for field in plain["fields"]] == [None, None, None, None, "item"]
+    assert with_history(mixed).fingerprint() != mixed.fingerprint()
 
 
 def test_a_schema_is_frozen(mixed):
@@ -117,7 +232,9 @@ def test_with_embedding_dim_changes_every_width_and_nothing_else(mixed):
 
 
 @pytest.mark.parametrize("name", ["schema.json", "schema.yaml", "schema.yml"])
-def test_a_schema_survives_its_file(mixed, name, tmp_path):
+@pytest.mark.parametrize("behaviour", [False, True])
+def test_a_schema_survives_its_file(mixed, behaviour, name, tmp_path):
+    mixed = with_history(mixed) if behaviour else mixed
     path = tmp_path / name
     mixed.save(path)
     loaded = DatasetSchema.load(path)
@@ -177,6 +294,12 @@ def broken(change):
         broken(lambda plain: plain["fields"][0].update(vocabulary_size=None)),
         broken(lambda plain: plain["fields"][0].update(feature_type="text")),
         broken(lambda plain: plain["fields"][1].update(combiner="last")),
+        broken(lambda plain: plain["fields"][1].update(combiner=None)),
+        broken(lambda plain: plain["fields"][0].update(combiner="none")),
+        broken(lambda plain: plain["fields"][1].update(shares_embedding_with="absent")),
+        broken(lambda plain: plain["fields"][1].update(shares_embedding_with=3)),
+        broken(lambda plain: plain["fields"][1].update(shares_embedding_with=["user"])),
+        broken(lambda plain: plain["fields"][1].update(shares_embedding_with="")),
     ],
 )
 def test_a_damaged_plain_schema_is_refused(plain):
@@ -220,6 +343,7 @@ CHANGED_FIELDS = [
     {"group": "x"},
     {"max_length": 4},
     {"combiner": "sum"},
+    {"shares_embedding_with": "kind"},
 ]
 
 
@@ -231,8 +355,8 @@ def test_every_attribute_of_a_field_is_changed_below():
 
 @pytest.mark.parametrize("change", CHANGED_FIELDS, ids=lambda change: next(iter(change)))
 def test_the_fingerprint_changes_with_any_attribute_of_a_field(change):
-    changed = schema_of(USER, dataclasses.replace(TAGS, **change))
-    assert changed.fingerprint() != schema_of(USER, TAGS).fingerprint()
+    changed = schema_of(USER, KIND, dataclasses.replace(TAGS, **change))
+    assert changed.fingerprint() != schema_of(USER, KIND, TAGS).fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from deepfm.engine.run import RunFolder
 from deepfm.engine.task import ParameterGroup
 from deepfm.errors import CheckpointError, ConfigError, SchemaError, TrainingError
 from deepfm.models import MODELS, create_model
-from deepfm.training import evaluation
+from deepfm.training import scoring
 from deepfm.training.task import CTRTask
 from deepfm.training.trainer import Trainer
 from deepfm.utils import seed_everything
@@ -46,7 +46,9 @@ def _one_thread():
 def make_trainer(small_dir):
     def make(*overrides, model="deepfm", **options):
         config = load_config(None, [*TINY, *overrides])
-        adapter = MovieLensAdapter(small_dir, DataConfig(source="files", num_neg_eval=50), seed=config.seed)
+        history = 5 if MODELS[model].reads_behaviour else 0
+        data = DataConfig(source="files", num_neg_eval=50)
+        adapter = MovieLensAdapter(small_dir, data, seed=config.seed, max_history=history)
         schema, train, validation, test = adapter.build()
         seed_everything(config.seed)
         return Trainer(create_model(model, schema, config), schema, config, train, validation, test, **options)
@@ -139,6 +141,7 @@ class TestWhatTrainingEndsWith:
             return {
                 (name, first_order): trainer.model.embedding.field_weight(name, first_order)
                 for name in trainer.schema.fields
+                if name != "history"  # it reads the movies' rows
                 for first_order in (False, True)
             }
 
@@ -201,7 +204,7 @@ class TestEvaluation:
         trainer, seen = make_trainer(), []
         trainer.model.train()
         whole = trainer.evaluate(trainer.test_ds, "test")
-        monkeypatch.setattr(evaluation, "SCORING_ROWS", 97)
+        monkeypatch.setattr(scoring, "SCORING_ROWS", 97)
         parts = trainer.evaluate(trainer.test_ds, "test", lambda done, total: seen.append((done, total)))
         assert parts == pytest.approx(whole, abs=1e-6)
         rows = len(trainer.test_ds)
@@ -212,7 +215,7 @@ class TestEvaluation:
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_a_score_that_is_no_number_names_model_and_batch(self, make_trainer, monkeypatch, value):
         trainer = make_trainer()
-        monkeypatch.setattr(evaluation, "SCORING_ROWS", 1000)
+        monkeypatch.setattr(scoring, "SCORING_ROWS", 1000)
         forward, calls = trainer.model._forward_components, []
 
         def poisoned(*views):
@@ -243,15 +246,18 @@ SCHEMA = DatasetSchema(
     },
     "bought",
 )
+VISITS = FieldSchema("visits", FeatureType.SEQUENCE, 12, 4, max_length=3, combiner="none", shares_embedding_with="shop")
+SEQUENCE_SCHEMA = DatasetSchema({**SCHEMA.fields, "visits": VISITS}, "bought")
 
 
 def table(rows, seed):
-    """Clicks that follow the price and one tag."""
+    """Clicks that follow the price and one tag; the visits are there for whoever reads them."""
     rng = np.random.default_rng(seed)
     features = {
         "shop": rng.integers(0, 12, rows),
         "price": rng.random(rows).astype(np.float32),
         "tags": rng.integers(0, 9, (rows, 4)),
+        "visits": np.random.default_rng(seed + 100).integers(0, 12, (rows, 3)),
     }
     liking = 6 * features["price"] - 3 + 3 * (features["tags"] == 5).any(axis=1)
     return TabularDataset(features, (rng.random(rows) < 1 / (1 + np.exp(-liking))).astype(np.float32))
@@ -267,7 +273,8 @@ def tabular_trainer(*overrides, rows=513, model="deepfm", schema=SCHEMA):
 class TestOwnRows:
     @pytest.mark.parametrize("model", MODELS)
     def test_rows_without_groups_train(self, model):
-        trainer = tabular_trainer("training.num_epochs=6", model=model)
+        schema = SEQUENCE_SCHEMA if MODELS[model].reads_behaviour else SCHEMA
+        trainer = tabular_trainer("training.num_epochs=6", model=model, schema=schema)
         assert trainer._task.num_batches() == 2  # 256 + 257: a batch of one row would stop batch normalisation
         assert [len(labels) for _, labels in trainer._task.batches(1)] == [256, 257]
         state = trainer.train()

@@ -1,18 +1,24 @@
-"""deepfm itself, through its public API: `TabularDataset`, `CTRTask` and one `fit` over all turns.
+"""deepfm itself, through its public API: a data set, `CTRTask` and one `fit` over all turns.
+
+Training data are the workload's rows in a `TabularDataset`. Where there are histories, they are the package's own
+`TrainingInteractions`, a like and its negatives sharing one history, and drawn anew each epoch; `--override rows=plain`
+gives it the rows that the peers get instead.
 
 `fit` runs on from turn to turn: an observer answers when an epoch is done and waits for the next command, so that the
 optimizer keeps its state as the peers' do. Validation is replaced by a constant, since only training is timed.
-`--predict` scores the package's own test candidates with `score_rows` and `evaluate_scores`, or user by user with
-`model.predict`.
+`--predict` scores the package's own test candidates (or the rows, under `rows=plain`) with `score_rows` and
+`evaluate_scores`, or user by user with `model.predict`.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from own_data import Sets, open_sets
 from ranking import K
 from worker import Channel, Clock, arguments, evaluate_per_user, greeting, peak_bytes
-from workload import Rows, Workload
+from workload import Field, Rows, Workload
 
 from deepfm.config import ExperimentConfig, load_config
 from deepfm.data.dataset import TabularDataset
@@ -22,7 +28,6 @@ from deepfm.engine.loop import Observer, fit
 from deepfm.engine.task import Progress, no_progress
 from deepfm.models import create_model
 from deepfm.training.evaluation import evaluate_scores, score_rows
-from deepfm.training.experiment import open_data
 from deepfm.training.task import CTRTask
 from deepfm.utils.logging import configure_console
 from deepfm.utils.seeding import seed_everything
@@ -33,6 +38,7 @@ ENDLESS = [
     "training.scheduler=none",
     "training.metric=auc",
 ]
+PLAIN_ROWS = "rows=plain"
 
 
 class TrainingOnly(CTRTask):
@@ -67,43 +73,56 @@ class Turns(Observer):
         self.clock = Clock()
 
 
-def train_in_turns(workload: Workload, rows: Rows, config: ExperimentConfig, channel: Channel) -> None:
-    fields = {
-        field.name: FieldSchema(
-            field.name, field.kind, field.vocabulary_size, workload.embedding_dim, max_length=field.max_length
-        )
-        for field in workload.fields
-    }
-    schema = DatasetSchema(fields, "label")
+def sets_of_rows(workload: Workload, folder: Path, with_candidates: bool) -> Sets:
+    """The workload's rows, histories written out; without candidates the training rows stand for both sets."""
+    schema = DatasetSchema({field.name: _schema(field, workload.embedding_dim) for field in workload.fields}, "label")
+    files = ["train.npz", "candidates.npz"] if with_candidates else ["train.npz"]
+    sets = []
+    for file in files:
+        rows = Rows.read(folder / file, workload.fields)
+        sets.append(TabularDataset(rows.columns, rows.labels))
+        sets[-1].check(schema)
+        sets[-1].group_offsets = rows.offsets
+    return schema, sets[0], sets[-1]
+
+
+def own_sets(workload: Workload, folder: Path, config: ExperimentConfig, with_candidates: bool) -> Sets:
+    """The package's own data sets, which have to be what the peers get."""
+    schema, train, test = open_sets(config, workload.num_users)
+    if schema.behaviour_fields:
+        _check_same(train, Rows.read(folder / "train.npz", workload.fields))
+    if with_candidates:
+        _check_same(test, Rows.read(folder / "candidates.npz", workload.fields))
+    return schema, train, test
+
+
+def train_in_turns(config: ExperimentConfig, sets: Sets, channel: Channel) -> None:
+    schema, train, _ = sets
     model = create_model(config.model_name, schema, config)
-    dataset = TabularDataset(rows.columns, rows.labels)
-    dataset.check(schema)
-    task = TrainingOnly(model, config, dataset, dataset)
+    task = TrainingOnly(model, config, train, train)
     hello = greeting("deepfm", sum(weight.numel() for weight in model.parameters()))
-    turns = Turns(channel, hello, len(dataset))
+    turns = Turns(channel, hello, len(train))
     fit(task, config.training, device=torch.device("cpu"), observers=[turns])
 
 
-def evaluate_in_turns(config: ExperimentConfig, candidates: Rows, how: str, channel: Channel) -> None:
-    data = open_data(config)
-    columns = data.test.batch(slice(None))[0]
-    if not all((column.numpy() == candidates.columns[name]).all() for name, column in columns.items()):
-        raise SystemExit("the package's test candidates are not those of the workload")
-    model = create_model(config.model_name, data.schema, config)
-    fit(TrainingOnly(model, config, data.train, data.validation), config.training, device=torch.device("cpu"))
+def evaluate_in_turns(config: ExperimentConfig, sets: Sets, how: str, channel: Channel) -> None:
+    schema, train, test = sets
+    model = create_model(config.model_name, schema, config)
+    fit(TrainingOnly(model, config, train, test), config.training, device=torch.device("cpu"))
     channel.answer(greeting("deepfm", sum(weight.numel() for weight in model.parameters())))
+    labels = Rows({}, test.labels.numpy(), test.group_offsets)
     for command in channel.commands():
         if command == "quit":
             break
         clock = Clock()
         if how == "bulk":
-            found = evaluate_scores(score_rows(model, data.test), data.test, (K,)).metrics
+            found = evaluate_scores(score_rows(model, test), test, (K,)).metrics
             metrics = {name: found[name] for name in (f"hr@{K}", f"ndcg@{K}", "auc")}
         else:
             metrics = evaluate_per_user(
-                lambda start, end: model.predict(data.test.batch(slice(start, end))[0]).squeeze(1).numpy(), candidates
+                lambda start, end: model.predict(test.batch(slice(start, end))[0]).squeeze(1).numpy(), labels
             )
-        channel.answer({"rows": len(data.test), **clock.read(), "metrics": metrics, "peak": peak_bytes()})
+        channel.answer({"rows": len(test), **clock.read(), "metrics": metrics, "peak": peak_bytes()})
 
 
 def main() -> None:
@@ -113,20 +132,44 @@ def main() -> None:
     configure_console(quiet=True)
     workload = Workload.read(args.folder)
     seed_everything(workload.seed)
-    if args.predict:
-        data = [
-            "training.num_epochs=1",
-            "data.source=files",
-            f"data.data_dir={workload.raw_data}",
-            f"data.num_neg_eval={workload.num_candidates}",
-        ]
-        config = load_config(None, [*workload.as_overrides(), *data, *args.override])
-        candidates = Rows.read(args.folder / "candidates.npz", workload.fields)
-        evaluate_in_turns(config, candidates, args.predict, channel)
+    data = ["data.source=files", f"data.data_dir={workload.raw_data}"] if workload.raw_data else []
+    data += [f"data.num_neg_eval={workload.num_candidates}"] if workload.num_candidates else []
+    epochs = ["training.num_epochs=1"] if args.predict else ENDLESS
+    changes = [change for change in args.override if change != PLAIN_ROWS]
+    config = load_config(None, [*workload.as_overrides(), *data, *epochs, *changes])
+    behaviour = any(field.shares_table_with for field in workload.fields)
+    predict = bool(args.predict)
+    if PLAIN_ROWS not in args.override and (predict or behaviour):
+        sets = own_sets(workload, args.folder, config, predict)
     else:
-        config = load_config(None, [*workload.as_overrides(), *ENDLESS, *args.override])
-        rows = Rows.read(args.folder / "train.npz", workload.fields)
-        train_in_turns(workload, rows, config, channel)
+        sets = sets_of_rows(workload, args.folder, predict)
+    if predict:
+        evaluate_in_turns(config, sets, args.predict, channel)
+    else:
+        train_in_turns(config, sets, channel)
+
+
+def _schema(field: Field, width: int) -> FieldSchema:
+    combiner, owner = ("none", field.shares_table_with) if field.shares_table_with else ("mean", None)
+    return FieldSchema(
+        field.name,
+        field.kind,
+        field.vocabulary_size,
+        width,
+        max_length=field.max_length,
+        combiner=combiner,
+        shares_embedding_with=owner,
+    )
+
+
+def _check_same(dataset: TabularDataset, rows: Rows) -> None:
+    if len(dataset) != len(rows.labels):
+        raise SystemExit(f"the package has {len(dataset)} rows and the workload {len(rows.labels)}")
+    for start in range(0, len(dataset), 8192):  # in parts, as histories are wide
+        part = slice(start, start + 8192)
+        for name, column in dataset.batch(part)[0].items():
+            if not (column.numpy() == rows.columns[name][part]).all():
+                raise SystemExit(f"{name} of the package's rows is not that of the workload")
 
 
 if __name__ == "__main__":

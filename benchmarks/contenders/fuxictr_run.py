@@ -1,7 +1,9 @@
 """FuxiCTR: its `NpzDataLoader` without worker processes, its `BaseModel.fit` and `predict`, quiet.
 
-The wheel has the layers and the loop; DeepFM and xDeepFM are in the repository's model zoo only, and are put together
-here from the same layers. Its loop clips gradients at norm 10. A dense number has a vector, as it has with us.
+The wheel has the layers and the loop; DeepFM, xDeepFM, DIN and BST are in the repository's model zoo only, and are put
+together here from the same layers. Its loop clips gradients at norm 10. A dense number has a vector, as it has with us.
+BST's positions are appended to the tokens, and its feed-forward part is as wide as both; `--override positions=none`
+leaves them out, as its `use_position_emb` does.
 """
 
 import tempfile
@@ -14,14 +16,16 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.dataloaders.npz_dataloader import NpzDataLoader
 from fuxictr.pytorch.layers import (
     CompressedInteractionNet,
+    DIN_Attention,
     FactorizationMachine,
     FeatureEmbedding,
+    FeatureEmbeddingDict,
     LogisticRegression,
     MLP_Block,
 )
 from fuxictr.pytorch.models import BaseModel
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from worker import Contender, main
 from workload import Rows, Workload
 
@@ -31,21 +35,12 @@ KINDS = {"sparse": "categorical", "dense": "numeric", "sequence": "sequence"}
 class _Timed(BaseModel):
     """A model whose `fit` ends with its last batch: no validation, no checkpoint."""
 
-    def __init__(self, feature_map: FeatureMap, workload: Workload) -> None:
+    def __init__(self, feature_map: FeatureMap, workload: Workload, overrides: dict[str, str]) -> None:
         super().__init__(
             feature_map, embedding_regularizer=None, net_regularizer=None, verbose=0, model_root="", metrics=["AUC"]
         )
         self.losses: list[Tensor] = []
-        self.embedding_layer = FeatureEmbedding(feature_map, workload.embedding_dim)
-        self.tower = MLP_Block(
-            input_dim=feature_map.sum_emb_out_dim(),
-            output_dim=1,
-            hidden_units=list(workload.hidden_units),
-            hidden_activations="ReLU",
-            dropout_rates=workload.dropout,
-            batch_norm=workload.batch_norm,
-        )
-        self.add_interactions(feature_map, workload)
+        self.build(feature_map, workload, overrides)
         self.compile("adam", "binary_crossentropy", workload.lr)
         self.reset_parameters()
         self.model_to_device()
@@ -63,7 +58,9 @@ class _Timed(BaseModel):
 
 
 class DeepFM(_Timed):
-    def add_interactions(self, feature_map: FeatureMap, workload: Workload) -> None:
+    def build(self, feature_map: FeatureMap, workload: Workload, overrides: dict[str, str]) -> None:
+        self.embedding_layer = FeatureEmbedding(feature_map, workload.embedding_dim)
+        self.tower = _tower(feature_map.sum_emb_out_dim(), workload)
         self.fm = FactorizationMachine(feature_map)  # first and second order
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -74,9 +71,11 @@ class DeepFM(_Timed):
 
 
 class xDeepFM(_Timed):
-    def add_interactions(self, feature_map: FeatureMap, workload: Workload) -> None:
+    def build(self, feature_map: FeatureMap, workload: Workload, overrides: dict[str, str]) -> None:
         if workload.cin_split_half or workload.cin_activation != "linear":
             raise SystemExit("FuxiCTR's CIN is linear and has no split")
+        self.embedding_layer = FeatureEmbedding(feature_map, workload.embedding_dim)
+        self.tower = _tower(feature_map.sum_emb_out_dim(), workload)
         self.first_order = LogisticRegression(feature_map, use_bias=False)
         self.cin = CompressedInteractionNet(feature_map.num_fields, list(workload.cin_layers), output_dim=1)
 
@@ -87,6 +86,65 @@ class xDeepFM(_Timed):
         return {"y_pred": self.output_activation(logit)}
 
 
+class _Behaviour(_Timed):
+    """A model that makes one vector of the history `(B, L, D)` and the candidate `(B, D)`."""
+
+    def build(self, feature_map: FeatureMap, workload: Workload, overrides: dict[str, str]) -> None:
+        self.history, self.candidate = workload.behaviour.name, workload.behaviour.shares_table_with
+        self.embedding_layer = FeatureEmbeddingDict(feature_map, workload.embedding_dim)
+        width = self.build_interest(workload, overrides)
+        self.tower = _tower(feature_map.sum_emb_out_dim() - workload.embedding_dim + width, workload)
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        batch = self.get_inputs(inputs)
+        vectors = self.embedding_layer(batch)
+        history, seen = vectors.pop(self.history), batch[self.history].long() != 0
+        interest = self.interest(vectors[self.candidate], history, seen)
+        logit = self.tower(torch.cat([*vectors.values(), interest], dim=-1))
+        return {"y_pred": self.output_activation(logit)}
+
+
+class DIN(_Behaviour):
+    def build_interest(self, workload: Workload, overrides: dict[str, str]) -> int:
+        self.attention = DIN_Attention(
+            workload.embedding_dim, attention_units=list(workload.attention_units), hidden_activations="ReLU"
+        )
+        return workload.embedding_dim
+
+    def interest(self, candidate: Tensor, history: Tensor, seen: Tensor) -> Tensor:
+        pooled: Tensor = self.attention(candidate, history, seen)
+        return pooled
+
+
+class BST(_Behaviour):
+    """One layer, normalised after each part, of which the candidate's place goes out (`seq_pooling_type="target"`)."""
+
+    def build_interest(self, workload: Workload, overrides: dict[str, str]) -> int:
+        self.num_heads, tokens = workload.num_heads, workload.behaviour.max_length + 1
+        appended = 0 if overrides.get("positions") == "none" else workload.embedding_dim
+        self.positions = nn.Parameter(_waves(tokens, appended))
+        width = workload.embedding_dim + appended
+        self.attention = nn.MultiheadAttention(width, self.num_heads, dropout=workload.dropout, batch_first=True)
+        self.feed = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, width))
+        self.dropouts = nn.ModuleList(nn.Dropout(workload.dropout) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        return width
+
+    def interest(self, candidate: Tensor, history: Tensor, seen: Tensor) -> Tensor:
+        x = torch.cat([history, candidate.unsqueeze(1)], dim=1)  # (B, L + 1, D)
+        if self.positions.shape[1]:
+            x = torch.cat([x, self.positions.expand(len(x), -1, -1)], dim=-1)
+        hidden = torch.cat([~seen, seen.new_zeros(len(seen), 1)], dim=1)  # (B, L + 1)
+        tokens = hidden.shape[1]
+        others = ~torch.eye(tokens, dtype=torch.bool)  # a token may always see itself
+        masks = hidden.unsqueeze(1) & others  # (B, L + 1, L + 1)
+        masks = masks.unsqueeze(1).expand(-1, self.num_heads, -1, -1).flatten(end_dim=1)
+        attended, _ = self.attention(x, x, x, attn_mask=masks)
+        x = self.norms[0](x + self.dropouts[0](attended))
+        x = self.norms[1](x + self.dropouts[1](self.feed(x)))
+        return x[:, -1]
+
+
 class FuxiCTR(Contender):
     distribution = "fuxictr"
 
@@ -94,7 +152,10 @@ class FuxiCTR(Contender):
         super().__init__(workload, overrides)
         self.workers = int(overrides.get("num_workers", 0))
         self.feature_map = _feature_map(workload)
-        self.model = (xDeepFM if workload.model == "xdeepfm" else DeepFM)(self.feature_map, workload)
+        models = {"deepfm": DeepFM, "xdeepfm": xDeepFM, "din": DIN, "bst": BST}
+        if workload.model not in models:
+            raise SystemExit(f"FuxiCTR has no {workload.model}")
+        self.model = models[workload.model](self.feature_map, workload, overrides)
 
     def load(self, rows: Rows, shuffle: bool) -> NpzDataLoader:
         size = self.workload.batch_size if shuffle else self.workload.scoring_rows
@@ -119,6 +180,24 @@ class FuxiCTR(Contender):
         return self.score([batch])
 
 
+def _tower(inputs: int, workload: Workload) -> MLP_Block:
+    return MLP_Block(
+        input_dim=inputs,
+        output_dim=1,
+        hidden_units=list(workload.hidden_units),
+        hidden_activations="ReLU",
+        dropout_rates=workload.dropout,
+        batch_norm=workload.batch_norm,
+    )
+
+
+def _waves(places: int, width: int) -> Tensor:
+    """Sines and cosines `(places, width)` in turns, ever slower."""
+    speeds = 10_000.0 ** (-torch.arange(0, width, 2) / max(1, width))
+    angles = torch.arange(places).unsqueeze(1) * speeds
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
+
+
 def _feature_map(workload: Workload) -> FeatureMap:
     feature_map = FeatureMap("benchmark", "")
     for field in workload.fields:
@@ -126,7 +205,11 @@ def _feature_map(workload: Workload) -> FeatureMap:
         if field.kind != "dense":
             spec |= {"vocab_size": field.vocabulary_size, "padding_idx": 0}
         if field.kind == "sequence":
-            spec |= {"max_len": field.max_length, "feature_encoder": "layers.MaskedAveragePooling()"}
+            spec["max_len"] = field.max_length
+        if field.shares_table_with:
+            spec["share_embedding"] = field.shares_table_with
+        elif field.kind == "sequence":
+            spec["feature_encoder"] = "layers.MaskedAveragePooling()"
         feature_map.features[field.name] = spec
     feature_map.labels = ["label"]
     feature_map.default_emb_dim = workload.embedding_dim

@@ -14,6 +14,7 @@ from contenders.workload import Field, Rows, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_ROWS, SCORING_ROWS, QUICK_ROWS = 4096, 8192, 4096
+MAX_HISTORY, SCORED_USERS, QUICK_USERS = 50, 200, 30
 # Distinct values of Criteo's 26 categorical fields (the public 45-million-row set); cut here to a total of a million.
 CRITEO_VALUES = (
     *(1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194),
@@ -52,6 +53,10 @@ PRODUCTS = Entry("matrix products of the tower alone", "products", learns=False)
 DEEPCTR = Entry("DeepCTR-Torch", "deepctr_torch_run", "deepctr_torch")
 FUXICTR = Entry("FuxiCTR", "fuxictr_run", "fuxictr")
 RECHUB = Entry("torch-rechub", "torch_rechub_run", "torch_rechub")
+OURS_PLAIN = replace(OURS, name="deepfm, plain rows", overrides=("rows=plain",))
+# FuxiCTR's BST is 32 wide by its positions and 16 wide without them; deepfm's, with positions, is 16 wide.
+FUXICTR_BST = replace(FUXICTR, name="FuxiCTR, with positions")
+FUXICTR_NO_POSITIONS = replace(FUXICTR, name="FuxiCTR, without positions", overrides=("positions=none",))
 # What a peer's users could do beyond its documentation; measured on demand.
 DEEPCTR_FUSED = replace(DEEPCTR, name="DeepCTR-Torch, fused Adam", overrides=("optimizer=fused",), extra=True)
 FUXICTR_WORKER = replace(FUXICTR, name="FuxiCTR, one loader process", overrides=("num_workers=1",), extra=True)
@@ -70,6 +75,37 @@ DENSE = (
     "DeepCTR-Torch and torch-rechub feed dense numbers straight to the tower, whose first layer is then 429 wide, not "
     "624; the others embed them. torch-rechub's tower always has BatchNorm, here as well."
 )
+HISTORIES = (
+    "Rows are likes, each followed by four negatives; a row's history is the movies that its user liked before that "
+    "like, the last 50, padded with 0. The peers get it written out in each row, as they are documented to. deepfm "
+    "keeps it once a like in training and once a user in evaluation, and shares it among the rows of a like (819 likes "
+    "a batch, 4,095 rows) and of a user, which is its design; `plain rows` is deepfm fed as the peers are."
+)
+REDRAWN = (
+    "deepfm draws its negatives anew each epoch, and is timed with that; its plain rows and the peers keep the first."
+)
+SOME_USERS = (
+    "Scored are the candidates of 200 of the 942 users, the same for all, by the peers and by deepfm's plain rows in "
+    "batches of 4,096. Each contender has trained one pass on its own loop before; the weights differ."
+)
+DIN_NOTE = (
+    "DIN: the attention network is 64-16 with ReLU, its weights not normalised, and padding weighs nothing, in all. "
+    "torch-rechub has BatchNorm in the attention network (over padding, too) and in the tower, whose activation is its "
+    "Dice; neither can be turned off. DeepCTR-Torch wants histories left-aligned with a column of lengths, which it "
+    "gets, and also averages the history, which it does not use."
+)
+BST_NOTE = (
+    "BST: one layer, four heads, no dropout, normalised after each part; what goes out is the candidate's own place. "
+    "deepfm computes this place alone, the peers all 51. deepfm and torch-rechub add positions to tokens 16 wide and "
+    "feed forward 64 wide (torch-rechub's 2,048, which it does not let one choose, were replaced); FuxiCTR appends "
+    "positions, so it is 32 wide throughout, or 16 without them. ReLU (deepfm) or LeakyReLU. torch-rechub's tower has "
+    "BatchNorm. DeepCTR-Torch has no BST."
+)
+ASSEMBLED = "FuxiCTR's wheel has no such model; it is put together from its layers, as its model zoo does."
+SIN_NOTE = (
+    "No peer has SIN; here are the peers' DIN and BST, which have no CIN. SIN: one layer, four heads, feed forward 64 "
+    "wide, all 50 places are encoded, the candidate attends to them, a CIN 128-128 over the seven fields, first order."
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +114,7 @@ class Plan:
 
     Args:
         kind: `train`, `predict` or `job`.
-        data: the name of its training rows: `movielens` or `criteo`.
+        data: the name of its training rows: `movielens`, `histories` (that with its users' histories) or `criteo`.
         sizes: changes to the defaults of `Workload`.
         rows: training rows a turn; 0 for all there are.
     """
@@ -97,11 +133,65 @@ FULL = {"batch_norm": True, "dropout": 0.1}
 XDEEPFM = {**PLAIN, "model": "xdeepfm", "cin_layers": (128, 128)}
 RELU_CIN = {**XDEEPFM, "cin_split_half": True, "cin_activation": "relu"}
 LINEAR_CIN = {**XDEEPFM, "cin_split_half": False, "cin_activation": "linear"}
+SEQUENCES = {
+    **PLAIN,
+    "attention_units": (64, 16),
+    "num_heads": 4,
+    "feedforward_dim": 64,
+    "scoring_rows": BATCH_ROWS,
+    "num_users": SCORED_USERS,
+}
+DIN, BST, SIN = ({**SEQUENCES, "model": model} for model in ("din", "bst", "sin"))
+DIN_ENTRIES = (OURS, OURS_PLAIN, FUXICTR, DEEPCTR, RECHUB)
+BST_ENTRIES = (
+    OURS,
+    OURS_PLAIN,
+    FUXICTR_BST,
+    FUXICTR_NO_POSITIONS,
+    RECHUB,
+    replace(RECHUB, name="torch-rechub, feed forward 2,048 wide", overrides=("feedforward=own",), extra=True),
+)
+SIN_ENTRIES = (
+    OURS,
+    OURS_PLAIN,
+    *(
+        replace(entry, name=f"{name}'s {model.upper()}", overrides=(*entry.overrides, f"model={model}"), extra=extra)
+        for entry, name, model, extra in (
+            (FUXICTR, "FuxiCTR", "din", False),
+            (FUXICTR_BST, "FuxiCTR", "bst", False),
+            (RECHUB, "torch-rechub", "bst", False),
+            (DEEPCTR, "DeepCTR-Torch", "din", True),
+            (RECHUB, "torch-rechub", "din", True),
+        )
+    ),
+)
 SCORING = tuple(
     replace(entry, name=f"{entry.name}, {text}", predict=how)
     for how, text in (("bulk", "all rows at once"), ("per-user", "a loop over users"))
     for entry in (OURS, DEEPCTR, FUXICTR, RECHUB)
 )
+
+
+def _sequences(letter: str, what: str, kind: str, notes: tuple[str, ...]) -> tuple[Plan, ...]:
+    """A table a model, for training or for evaluation."""
+    models = (
+        ("DIN", DIN, DIN_ENTRIES, (DIN_NOTE, ASSEMBLED)),
+        ("BST", BST, BST_ENTRIES, (BST_NOTE, ASSEMBLED)),
+        ("SIN beside the peers' DIN and BST", SIN, SIN_ENTRIES, (SIN_NOTE, DIN_NOTE, BST_NOTE, ASSEMBLED)),
+    )
+    scored = {"predict": "bulk"} if kind == "predict" else {}
+    return tuple(
+        Plan(
+            f"({letter}) {name}, {what}",
+            kind,
+            "histories",
+            tuple(replace(entry, **scored) for entry in entries),
+            sizes,
+            notes=(*notes, *own),
+        )
+        for name, sizes, entries, own in models
+    )
+
 
 WORKLOADS: dict[str, tuple[Plan, ...]] = {
     "a": (
@@ -184,20 +274,23 @@ WORKLOADS: dict[str, tuple[Plan, ...]] = {
             ),
         ),
     ),
+    "f": _sequences(
+        "f",
+        "MovieLens-100K's seven fields and the user's last 50 likes, one epoch",
+        "train",
+        (HISTORIES, REDRAWN, CLIPS, CONVERSION),
+    ),
+    "g": _sequences(
+        "g",
+        "evaluation: each user's candidates behind a history to HR@10, NDCG@10 and AUC",
+        "predict",
+        (SOME_USERS, HISTORIES, CONVERSION),
+    ),
 }
 
 
 def prepare(plan: Plan, folder: Path, quick: bool, seed: int, epochs: int) -> Workload:
     """Write the files that a plan's workers read."""
-    if plan.data == "criteo":
-        rows, shape = criteo(quick, seed)
-        candidates = None
-    else:
-        rows, candidates, shape = movielens(folder.parent, quick, seed)
-    if plan.rows:
-        limit = min(plan.rows, QUICK_ROWS) if quick else plan.rows
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.labels))[:limit])
-        rows = Rows({name: column[chosen] for name, column in rows.columns.items()}, rows.labels[chosen])
     sizes: dict[str, Any] = {
         "model": "deepfm",
         "embedding_dim": 16,
@@ -209,10 +302,20 @@ def prepare(plan: Plan, folder: Path, quick: bool, seed: int, epochs: int) -> Wo
         "seed": seed,
         "slow_rows": 2048 if quick else 8 * BATCH_ROWS,
         "epochs": epochs,
-        **shape,
         **plan.sizes,
     }
-    workload = Workload(**sizes)
+    candidates = None
+    if plan.data == "criteo":
+        rows, shape = criteo(quick, seed)
+    else:
+        sizes |= {"num_users": QUICK_USERS} if quick and "num_users" in sizes else {}
+        max_history = MAX_HISTORY if plan.data == "histories" else 0
+        rows, candidates, shape = movielens(folder.parent, quick, seed, max_history, sizes.get("num_users", 0))
+    if plan.rows:
+        limit = min(plan.rows, QUICK_ROWS) if quick else plan.rows
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.labels))[:limit])
+        rows = Rows({name: column[chosen] for name, column in rows.columns.items()}, rows.labels[chosen])
+    workload = Workload(**{**shape, **sizes})
     folder.mkdir(parents=True)
     (folder / "workload.json").write_text(json.dumps(asdict(workload), indent=2), encoding="utf-8")
     np.savez(folder / "train.npz", **rows.columns, label=rows.labels)
@@ -222,29 +325,39 @@ def prepare(plan: Plan, folder: Path, quick: bool, seed: int, epochs: int) -> Wo
     return workload
 
 
-def movielens(folder: Path, quick: bool, seed: int) -> tuple[Rows, Rows, dict[str, Any]]:
-    """The package's own training rows and test candidates; generated ones where it must be quick."""
+def movielens(
+    folder: Path, quick: bool, seed: int, max_history: int = 0, num_users: int = 0
+) -> tuple[Rows, Rows, dict[str, Any]]:
+    """The package's own training rows and test candidates; generated ones where it must be quick.
+
+    Args:
+        max_history: the longest history of a user; 0 for none.
+        num_users: users whose candidates are kept; 0 for all.
+    """
+    from contenders.own_data import open_sets
+
     from deepfm.config import load_config
     from deepfm.data.sample import write_sample
-    from deepfm.training.experiment import open_data
     from deepfm.utils.logging import configure_console
 
     configure_console(quiet=True)
-    raw = folder / "sample"
+    raw = folder / f"sample-{max_history}"
     if not quick:
         raw = Path(os.environ.get("DEEPFM_DATA_DIR") or ROOT.parent / "shared" / "datasets" / "ml-100k")
     elif not raw.exists():
-        write_sample(raw, seed, num_users=120, num_movies=300, num_ratings=6_000)
+        users, ratings = (60, 2_400) if max_history else (120, 6_000)  # a row with a history is more work
+        write_sample(raw, seed, num_users=users, num_movies=300, num_ratings=ratings)
     count = 99 if quick else 999
     changes = [f"data.data_dir={raw}", "data.source=files", f"data.num_neg_eval={count}", f"seed={seed}"]
-    data = open_data(load_config(ROOT / "configs" / "deepfm_movielens.yaml", changes))
+    changes += ["model_name=sin", f"feature.max_history={max_history}"] if max_history else []
+    schema, *parts = open_sets(load_config(ROOT / "configs" / "deepfm_movielens.yaml", changes), num_users)
     fields = tuple(
-        Field(one.name, str(one.feature_type), one.vocabulary_size, one.max_length)
-        for one in data.schema.fields.values()
+        Field(one.name, str(one.feature_type), one.vocabulary_size, one.max_length, one.shares_embedding_with or "")
+        for one in schema.fields.values()
     )
     train, test = (
         Rows({name: column.numpy() for name, column in columns.items()}, labels.numpy(), part.group_offsets)
-        for part in (data.train, data.test)
+        for part in parts
         for columns, labels in [part.batch(slice(None))]
     )
     return train, test, {"fields": fields, "raw_data": str(raw.resolve()), "num_candidates": count}

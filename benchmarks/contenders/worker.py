@@ -15,6 +15,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class Contender(ABC):
 
     Args:
         workload: sizes and options.
-        overrides: `key=value` of a variant.
+        overrides: `key=value` of a variant; `model` replaces the workload's.
 
     Attributes:
         distribution: the package whose version is told.
@@ -141,10 +142,11 @@ def main(make: type[Contender]) -> None:
     args = arguments()
     channel = Channel(args.answers)
     torch.set_num_threads(args.threads)
+    overrides = dict(item.split("=", 1) for item in args.override)
     workload = Workload.read(args.folder)
+    workload = replace(workload, model=overrides.get("model", workload.model))
     torch.manual_seed(workload.seed)
     np.random.seed(workload.seed)  # noqa: NPY002, some peers shuffle with it
-    overrides = dict(item.split("=", 1) for item in args.override)
     if args.job:
         from job import run_job
 

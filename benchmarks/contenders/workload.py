@@ -13,19 +13,25 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Field:
-    """A column: `sparse` ids `(N,)`, `dense` numbers `(N,)` or a `sequence` of ids `(N, max_length)` padded with 0."""
+    """A column: `sparse` ids `(N,)`, `dense` numbers `(N,)` or a `sequence` of ids `(N, max_length)` padded with 0.
+
+    Where `shares_table_with` names another field, the sequence is the user's behaviour: earlier ids of that field, the
+    candidate, oldest first with the padding before them, in the candidate's embedding table. Other sequences are
+    averaged.
+    """
 
     name: str
     kind: str
     vocabulary_size: int = 0
     max_length: int = 0
+    shares_table_with: str = ""
 
 
 @dataclass(frozen=True)
 class Workload:
     """What all contenders of a workload have in common; `workload.json` holds the same keys."""
 
-    model: str  # deepfm or xdeepfm
+    model: str  # deepfm, xdeepfm, din, bst or, for deepfm alone, sin
     fields: tuple[Field, ...]
     embedding_dim: int
     hidden_units: tuple[int, ...]
@@ -40,6 +46,10 @@ class Workload:
     cin_layers: tuple[int, ...] = ()
     cin_split_half: bool = True
     cin_activation: str = "relu"
+    attention_units: tuple[int, ...] = ()  # of DIN's network on a candidate and an event
+    num_heads: int = 0  # of a Transformer of one layer
+    feedforward_dim: int = 0
+    num_users: int = 0  # users whose candidates are scored; 0 for all
     raw_data: str = ""  # the folder with MovieLens' files, for whole jobs
     epochs: int = 0
     num_candidates: int = 0
@@ -53,8 +63,28 @@ class Workload:
     def of_kind(self, kind: str) -> list[Field]:
         return [field for field in self.fields if field.kind == kind]
 
+    @property
+    def behaviour(self) -> Field:
+        """The one field that is a behaviour sequence."""
+        (field,) = (field for field in self.fields if field.shares_table_with)
+        return field
+
     def as_overrides(self) -> list[str]:
         """These sizes in the terms of deepfm's configuration."""
+        behaviour = [
+            f"fm.use_first_order={str(self.model == 'sin').lower()}",
+            *(f"feature.max_history={field.max_length}" for field in self.fields if field.shares_table_with),
+            f"din.hidden_units={list(self.attention_units)}",
+            *(
+                f"{model}.{key}={value}"
+                for model in ("bst", "sin")
+                for key, value in (
+                    ("num_heads", self.num_heads),
+                    ("feedforward_dim", self.feedforward_dim),
+                    ("dropout", self.dropout),
+                )
+            ),
+        ]
         return [
             f"model_name={self.model}",
             f"seed={self.seed}",
@@ -72,6 +102,7 @@ class Workload:
             f"training.batch_size={self.batch_size}",
             f"training.lr={self.lr}",
             f"training.gradient_clip_norm={self.clip_norm}",
+            *(behaviour if self.attention_units else []),
         ]
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Protocol
 
-from deepfm.commands import baseline, compare, data, evaluate, train
+from deepfm.commands import baseline, compare, data, evaluate, train, validate
 
 
 class Command(Protocol):
@@ -24,4 +24,5 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "baseline": baseline,
     "data": data,
+    "validate": validate,
 }

@@ -36,7 +36,7 @@ class SIN(SequenceModel):
         if sin.fusion != "cin":
             fields = self.schema.behaviour_fields
             self.behaviours = nn.ModuleDict({module_key(field.name): _BehaviourSide(field, sin) for field in fields})
-            self.transformer_output = nn.Linear(2 * sum(sin.encoder_dim or f.embedding_dim for f in fields), width)
+            self.transformer_output = nn.Linear(2 * sum(field.embedding_dim for field in fields), width)
         self.fusion = GatedFusion(width) if sin.fusion == "gate" else None
         self.fused_output = nn.Linear(width, 1)
         if sin.use_dnn:
@@ -105,13 +105,13 @@ class SIN(SequenceModel):
             if name not in catalogue and name not in self.behaviour_columns
         }
         first_order, _, flat = self.embedding({**nobody, **catalogue})
-        weight = (self.fused_output.weight @ self.transformer_output.weight).squeeze(0)  # (2·E',) of each behaviour
+        weight = (self.fused_output.weight @ self.transformer_output.weight).squeeze(0)  # (2·E,) of each behaviour
         logits = first_order.t() if self.config.fm.use_first_order else torch.zeros_like(first_order.t())  # (1, C)
         start = 0
         for name, (tokens, mask) in self.embedding.shared_sequences(batch).items():
             side = self.behaviours[module_key(name)]
             assert isinstance(side, _BehaviourSide)
-            pooled, items = side.vectors(tokens, mask, flat[:, self.behaviour_columns[name]])  # (P, E'), (C, E')
+            pooled, items = side.vectors(tokens, mask, flat[:, self.behaviour_columns[name]])  # (P, E), (C, E)
             width = pooled.shape[1]
             of_history, of_product = weight[start : start + 2 * width].split(width)
             logits = logits + (pooled * of_product) @ items.t() + (pooled @ of_history).unsqueeze(1)
@@ -120,43 +120,50 @@ class SIN(SequenceModel):
 
 
 class _BehaviourSide(nn.Module):
-    """One behaviour sequence on the Transformer's side: what a candidate finds in it, and that times the candidate."""
+    """One behaviour sequence on the Transformer's side: what a candidate finds in it, and that times the candidate.
+
+    An encoder of another width than the events' works on projected events, and what it finds, projected back, is added.
+    """
 
     def __init__(self, field: FieldSchema, config: SINConfig) -> None:
         super().__init__()
-        width = config.encoder_dim or field.embedding_dim
-        projected = width != field.embedding_dim
-        self.project = nn.Linear(field.embedding_dim, width, bias=False) if projected else nn.Identity()
-        self.encoded = config.candidate == "encoded"
-        self.positions = Positions(field.max_length + 1, width)
+        own = field.embedding_dim
+        width = config.encoder_dim or own
+        self.lower, self.lift = None, None
+        if width != own and config.num_layers:
+            self.lower, self.lift = nn.Linear(own, width, bias=False), nn.Linear(width, own, bias=False)
+            nn.init.zeros_(self.lift.weight)  # the events themselves, at first
+        self.positions = Positions(field.max_length + 1, width if self.lower is not None else own)
         self.encoder = TransformerEncoder(
             width, config.num_heads, config.num_layers, config.feedforward_dim, config.dropout, config.norm_first
         )
-        by_content = config.candidate == "attends"
-        self.attention = (
-            None
-            if self.encoded
-            else TargetAttention(width, config.num_heads, field.max_length, config.dropout, by_content)
-        )
-        self.match = nn.Linear(width, width, bias=False)
+        self.attention = None
+        if config.candidate != "encoded":
+            by_content = config.candidate == "attends"
+            self.attention = TargetAttention(own, config.num_heads, field.max_length, config.dropout, by_content)
+        self.match = nn.Linear(own, own, bias=False)
+        nn.init.xavier_uniform_(self.match.weight)  # torch's own is smaller, and this multiplies another
 
     def forward(self, behaviour: Behaviour) -> Tensor:
-        """`(B, 2·E')`, with E' the encoder's width."""
-        behaviour = Behaviour(self.project(behaviour.tokens), behaviour.mask, self.project(behaviour.candidates))
-        pooled = self._pool(behaviour)  # (U, W, E')
+        """`(B, 2·E)`."""
+        pooled = self._pool(behaviour)  # (U, W, E)
         return torch.cat([pooled, pooled * self.match(behaviour.candidates)], dim=2).flatten(0, 1)
 
     def vectors(self, tokens: Tensor, mask: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Histories `(P, L, E)`, whoever the candidate is, and candidates `(C, E)`, as `(P, E')` and `(C, E')`."""
-        nobody = self.project(tokens[:, :1])
-        pooled = self._pool(Behaviour(self.project(tokens), mask, nobody)).squeeze(1)
-        return pooled, self.match(self.project(candidates))
+        """Histories `(P, L, E)`, whoever the candidate is, and candidates `(C, E)`, as `(P, E)` and `(C, E)`."""
+        return self._pool(Behaviour(tokens, mask, tokens[:, :1])).squeeze(1), self.match(candidates)
 
     def _pool(self, behaviour: Behaviour) -> Tensor:
-        """What each candidate finds in the history: `(U, W, E')`."""
-        tokens = behaviour.tokens + self.positions(ages(behaviour.mask) + 1)
+        """What each candidate finds in the history: `(U, W, E)`."""
+        tokens, mask, candidates = behaviour.tokens, behaviour.mask, behaviour.candidates
+        lowered = tokens if self.lower is None else self.lower(tokens)
+        lowered = lowered + self.positions(ages(mask) + 1)
         if self.attention is None:
-            return self.encoder.last(tokens, behaviour.mask, behaviour.candidates + self.positions.weight[0])
-        encoded = self.encoder(tokens, behaviour.mask)
-        pooled: Tensor = self.attention(behaviour.candidates, encoded, behaviour.mask)
+            own = candidates if self.lower is None else self.lower(candidates)
+            return self._lifted(self.encoder.last(lowered, mask, own + self.positions.weight[0]), candidates)
+        encoded = self._lifted(self.encoder(lowered, mask), tokens)
+        pooled: Tensor = self.attention(candidates, encoded, mask)
         return pooled
+
+    def _lifted(self, encoded: Tensor, before: Tensor) -> Tensor:
+        return encoded if self.lift is None else before + self.lift(encoded)

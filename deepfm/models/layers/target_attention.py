@@ -59,6 +59,9 @@ class TargetAttention(nn.Module):
         self.query = nn.Linear(embed_dim, embed_dim, bias=False) if by_content else None
         self.key = nn.Linear(embed_dim, embed_dim, bias=False) if by_content else None
         self.value = nn.Linear(embed_dim, embed_dim, bias=False)
+        for part in (self.query, self.key, self.value):
+            if part is not None:
+                nn.init.xavier_uniform_(part.weight)
         self.recency = RecencyBias(num_heads, max_length)
         self.dropout = Dropout(dropout)
 
