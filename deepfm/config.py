@@ -38,7 +38,8 @@ class DataConfig:
 class FeatureConfig:
     """Embeddings: the common interaction width D, each field's own width, and their L2 penalty.
 
-    `embedding_dim` replaces every field's own width where it is given. `projection` maps a field's own
+    `embedding_dim` replaces every field's own width where it is given, and `id_embedding_dim` that of the user and the
+    item field and of what shares their tables. `projection` maps a field's own
     width to D: `always`, only where the widths differ (`if_needed`), or never (`none`).
     `embedding_l2_reg` is λ in loss + λ·Σw² over the embedding tables. `max_history` is the longest behaviour
     history, of which the latest events are kept; models without behaviour sequences do not load any.
@@ -46,6 +47,7 @@ class FeatureConfig:
 
     fm_embed_dim: int = setting(16, at_least=1)
     embedding_dim: int | None = setting(None, at_least=1)
+    id_embedding_dim: int | None = setting(None, at_least=1)
     embedding_l2_reg: float = setting(1e-5, at_least=0, also=("embedding_regularizer", "l2_reg_embedding", "l2_reg"))
     projection: str = setting("always", choices=("always", "if_needed", "none"))
     max_history: int = setting(50, at_least=1, also=("max_len", "max_seq_len"))

@@ -212,6 +212,17 @@ class DatasetSchema:
         fields = {name: dataclasses.replace(field, embedding_dim=embedding_dim) for name, field in self.fields.items()}
         return dataclasses.replace(self, fields=fields)
 
+    def with_id_embedding_dim(self, embedding_dim: int) -> "DatasetSchema":
+        """The same schema with another width for the user and the item field, and for what shares their tables."""
+        roles = {self.user_field, self.item_field} - {None}
+        fields = {
+            name: dataclasses.replace(field, embedding_dim=embedding_dim)
+            if name in roles or self.table_owner(name).name in roles
+            else field
+            for name, field in self.fields.items()
+        }
+        return dataclasses.replace(self, fields=fields)
+
     def to_dict(self) -> dict[str, Any]:
         """The schema as plain data: the fields as a list, so that a duplicate name cannot hide."""
         return {

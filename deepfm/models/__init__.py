@@ -51,11 +51,16 @@ def model_class(name: str) -> type[BaseCTRModel]:
 
 
 def create_model(name: str, schema: DatasetSchema, config: ExperimentConfig) -> BaseCTRModel:
-    """Make the model `name` for a schema; `feature.embedding_dim`, where given, replaces every field's own width.
+    """Make the model `name` for a schema.
+
+    `feature.embedding_dim`, where given, replaces every field's own width, and then `feature.id_embedding_dim` that of
+    the user and the item field.
 
     Raises:
         ConfigError: the name is unknown, or sizes that do not fit together.
     """
     if config.feature.embedding_dim is not None:
         schema = schema.with_embedding_dim(config.feature.embedding_dim)
+    if config.feature.id_embedding_dim is not None:
+        schema = schema.with_id_embedding_dim(config.feature.id_embedding_dim)
     return model_class(name)(schema, config)
