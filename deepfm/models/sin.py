@@ -140,7 +140,7 @@ class _BehaviourSide(nn.Module):
         self.attention = None
         if config.candidate != "encoded":
             by_content = config.candidate == "attends"
-            self.attention = TargetAttention(own, config.num_heads, field.max_length, config.dropout, by_content)
+            self.attention = TargetAttention(own, config.num_heads, field.max_length, by_content)
         self.match = nn.Linear(own, own, bias=False)
         nn.init.xavier_uniform_(self.match.weight)  # torch's own is smaller, and this multiplies another
 

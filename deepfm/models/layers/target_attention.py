@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepfm.models.layers.dnn import Dropout
 from deepfm.models.layers.transformer import HIDDEN, ages, check_heads, split_heads
 
 STEEPEST = 0.3  # the first head's initial loss of attention per event; each further head starts at half of the last
@@ -42,7 +41,6 @@ class TargetAttention(nn.Module):
         embed_dim: E.
         num_heads: heads, which share E.
         max_length: L.
-        dropout: share of attention weights that training drops.
         by_content: whether queries and keys decide beside recency; otherwise a head is a learned weighting by age,
             the same for all candidates.
 
@@ -50,9 +48,7 @@ class TargetAttention(nn.Module):
         ConfigError: E is not a multiple of the heads.
     """
 
-    def __init__(
-        self, embed_dim: int, num_heads: int, max_length: int, dropout: float = 0.0, by_content: bool = True
-    ) -> None:
+    def __init__(self, embed_dim: int, num_heads: int, max_length: int, by_content: bool = True) -> None:
         super().__init__()
         check_heads(embed_dim, num_heads)
         self.num_heads = num_heads
@@ -63,7 +59,6 @@ class TargetAttention(nn.Module):
             if part is not None:
                 nn.init.xavier_uniform_(part.weight)
         self.recency = RecencyBias(num_heads, max_length)
-        self.dropout = Dropout(dropout)
 
     def forward(self, candidates: Tensor, history: Tensor, mask: Tensor) -> Tensor:
         """Candidates `(U, W, E)`, history `(U, L, E)` under a mask `(U, L)` → `(U, W, E)`; zeros for no history."""
@@ -74,7 +69,7 @@ class TargetAttention(nn.Module):
             scores = scores + query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (U, h, W, L)
         scores = scores.masked_fill(~mask[:, None, None], HIDDEN)
         seen = mask.any(dim=1)[:, None, None, None]
-        shares = self.dropout(scores.softmax(dim=-1)) * seen
+        shares = scores.softmax(dim=-1) * seen
         pooled = (shares @ value).transpose(1, 2).flatten(2)  # (U, W or 1, E)
         return pooled.expand(-1, candidates.shape[1], -1)
 
