@@ -110,7 +110,11 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class BSTConfig:
-    """The Transformer of BST: `pooling` takes the candidate's own place, the mean of all, or all side by side."""
+    """The Transformer of BST: `pooling` takes the candidate's own place, the mean of all, or all side by side.
+
+    `second_order` adds the pairs of a factorisation machine over fields and what the Transformer gives; not in the
+    paper.
+    """
 
     num_heads: int = setting(4, at_least=1)
     num_layers: int = setting(1, at_least=1)
@@ -118,15 +122,21 @@ class BSTConfig:
     dropout: float = setting(0.1, at_least=0, below=1)
     norm_first: bool = False
     pooling: str = setting("target", choices=("target", "mean", "all"))
+    second_order: bool = False
 
 
 @dataclass(frozen=True)
 class DINConfig:
-    """DIN's activation unit; `recency` adds a learned weight by age, which the paper does not have."""
+    """DIN's activation unit.
+
+    `recency` adds a learned weight by age, and `second_order` the pairs of a factorisation machine over fields and
+    interest; the paper has neither.
+    """
 
     hidden_units: tuple[int, ...] = setting((64, 16), at_least=1, not_empty=True, also=("att_hidden_units",))
     normalize: bool = setting(False, also=("att_weight_normalization",))
     recency: bool = False
+    second_order: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from deepfm.models.layers.dnn import ACTIVATIONS
 from deepfm.models.layers.kernels import scoring_kernels
 from deepfm.training.scoring import scorer
 from deepfm.training.task import CTRTask
-from tests.clicks import SCHEMA, clicks, config_of, dense, model_of, pairs, schema_of, sequence, sparse
+from tests.clicks import SCHEMA, behaviour, clicks, config_of, dense, model_of, pairs, schema_of, sequence, sparse
 
 META = torch.device("meta")
 COMPOSITE = {"CompositeImplicitAutograd", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional"}
@@ -104,7 +104,12 @@ class Recorder(TorchDispatchMode):
 
 
 def recorded(make, *overrides, schema=SCHEMA, user_fields=()):
-    """The operators of a training step, and of scoring rows and pairs, of the model that `make` makes."""
+    """The operators of a training step, and of scoring rows and pairs, of the model that `make` makes.
+
+    The fields are joined by an item and the history of items, for models that read behaviour.
+    """
+    item = sparse("chosen", 25)
+    schema = schema_of(*schema.fields.values(), item, behaviour(of="chosen"))
     config = config_of("training.batch_size=64", *overrides)
     with META:
         model = make(schema, config)

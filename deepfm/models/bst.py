@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 from deepfm.config import BSTConfig
 from deepfm.data.schema import FieldSchema
-from deepfm.models.layers import TransformerEncoder
+from deepfm.models.layers import EncoderLayer, TransformerEncoder
 from deepfm.models.layers.embedding import module_key
 from deepfm.models.layers.transformer import Positions, ages
-from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, SequenceModel
+from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, InterestFM, SequenceModel
 
 
 class BST(SequenceModel):
     """logit = linear(DNN(flat ⊕ Transformer(history, candidate))) (Chen et al., 2019, Behavior Sequence Transformer).
 
-    The candidate is the last token of the sequence. The paper has no first order; `fm.use_first_order` adds it.
+    The candidate is the last token of the sequence. The paper has no first order, which `fm.use_first_order` adds, and
+    no pairs of fields and interest, which `bst.second_order` adds.
     """
 
     def _build_components(self) -> None:
@@ -26,6 +27,7 @@ class BST(SequenceModel):
         widths = [field.embedding_dim * self._places(field) for field in fields]
         self.dnn = self._dnn(self.schema.total_embedding_dim + sum(widths))
         self.dnn_output = nn.Linear(self.dnn.output_dim, 1)
+        self.fm = InterestFM(widths, self.config.feature.fm_embed_dim) if self.config.bst.second_order else None
 
     def _forward_components(
         self,
@@ -36,6 +38,8 @@ class BST(SequenceModel):
     ) -> Tensor:
         encoded = [self.encoders[module_key(name)](history) for name, history in behaviour.items()]  # (B, E·places)
         logit: Tensor = self.dnn_output(self.dnn(flat_embeddings, *encoded))  # (B, 1)
+        if self.fm is not None:
+            logit = logit + self.fm(field_embeddings, encoded)
         return logit + first_order if self.config.fm.use_first_order else logit
 
     def _places(self, field: FieldSchema) -> int:
@@ -49,14 +53,10 @@ class _Encoder(nn.Module):
         super().__init__()
         self.max_length, self.pooling = field.max_length, config.pooling
         self.positions = Positions(field.max_length + 1, field.embedding_dim)
-        self.encoder = TransformerEncoder(
-            field.embedding_dim,
-            config.num_heads,
-            config.num_layers,
-            config.feedforward_dim,
-            config.dropout,
-            config.norm_first,
+        layer = EncoderLayer(
+            field.embedding_dim, config.num_heads, config.feedforward_dim, config.dropout, config.norm_first
         )
+        self.encoder = TransformerEncoder(layer, config.num_layers)
 
     def forward(self, behaviour: Behaviour) -> Tensor:
         """`(B, E)`, or `(B, (L + 1)·E)` where every place goes out."""

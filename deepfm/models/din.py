@@ -8,22 +8,23 @@ from deepfm.config import DINConfig
 from deepfm.data.schema import FieldSchema
 from deepfm.models.layers import ActivationUnit, RecencyBias
 from deepfm.models.layers.embedding import module_key
-from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, SequenceModel
+from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, InterestFM, SequenceModel
 
 
 class DIN(SequenceModel):
     """logit = linear(DNN(flat ⊕ Σ weight(event, candidate)·event)) (Zhou et al., 2018, equation 3).
 
-    The paper's Dice activation and adaptive regularisation are left out. It has no first order;
-    `fm.use_first_order` adds it.
+    The paper's Dice activation and adaptive regularisation are left out. It has no first order, which
+    `fm.use_first_order` adds, and no pairs of fields and interest, which `din.second_order` adds.
     """
 
     def _build_components(self) -> None:
         fields = self.schema.behaviour_fields
         self.attention = nn.ModuleDict({module_key(field.name): _Attention(field, self.config.din) for field in fields})
-        width = sum(field.embedding_dim for field in fields)
-        self.dnn = self._dnn(self.schema.total_embedding_dim + width)
+        widths = [field.embedding_dim for field in fields]
+        self.dnn = self._dnn(self.schema.total_embedding_dim + sum(widths))
         self.dnn_output = nn.Linear(self.dnn.output_dim, 1)
+        self.fm = InterestFM(widths, self.config.feature.fm_embed_dim) if self.config.din.second_order else None
 
     def _forward_components(
         self,
@@ -34,6 +35,8 @@ class DIN(SequenceModel):
     ) -> Tensor:
         interests = [self.attention[module_key(name)](history) for name, history in behaviour.items()]  # (B, E)
         logit: Tensor = self.dnn_output(self.dnn(flat_embeddings, *interests))  # (B, 1)
+        if self.fm is not None:
+            logit = logit + self.fm(field_embeddings, interests)
         return logit + first_order if self.config.fm.use_first_order else logit
 
 

@@ -1,16 +1,18 @@
 """What models of behaviour share: candidates beside the histories of their users."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema, FieldSchema
 from deepfm.errors import ConfigError, SchemaError
 from deepfm.models.base import BaseCTRModel
+from deepfm.models.layers import FMInteraction
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,26 @@ class Behaviour:
     tokens: Tensor
     mask: Tensor
     candidates: Tensor
+
+
+class InterestFM(nn.Module):
+    """The pairs of a factorisation machine over the fields and what was found in each behaviour sequence.
+
+    Args:
+        embed_dims: E of each sequence.
+        fm_embed_dim: D.
+    """
+
+    def __init__(self, embed_dims: Sequence[int], fm_embed_dim: int) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Linear(width, fm_embed_dim, bias=False) for width in embed_dims)
+        self.fm = FMInteraction()
+
+    def forward(self, field_embeddings: Tensor, interests: Sequence[Tensor]) -> Tensor:
+        """Fields `(B, F, D)` and interests, each `(B, E)`, → `(B, 1)`."""
+        projected = [project(interest) for project, interest in zip(self.projections, interests, strict=True)]
+        pairs: Tensor = self.fm(torch.cat([field_embeddings, torch.stack(projected, dim=1)], dim=1))
+        return pairs
 
 
 NO_BEHAVIOUR: Mapping[str, Behaviour] = MappingProxyType({})

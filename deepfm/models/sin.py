@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from deepfm.config import SINConfig
 from deepfm.data.schema import FieldSchema
 from deepfm.errors import ConfigError
-from deepfm.models.layers import CIN, GatedFusion, TargetAttention, TransformerEncoder
+from deepfm.models.layers import CIN, EncoderLayer, GatedFusion, TargetAttention, TransformerEncoder
 from deepfm.models.layers.embedding import module_key
 from deepfm.models.layers.transformer import Positions, ages
 from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, SequenceModel
@@ -133,10 +133,9 @@ class _BehaviourSide(nn.Module):
         if width != own and config.num_layers:
             self.lower, self.lift = nn.Linear(own, width, bias=False), nn.Linear(width, own, bias=False)
             nn.init.zeros_(self.lift.weight)  # the events themselves, at first
-        self.positions = Positions(field.max_length + 1, width if self.lower is not None else own)
-        self.encoder = TransformerEncoder(
-            width, config.num_heads, config.num_layers, config.feedforward_dim, config.dropout, config.norm_first
-        )
+        self.positions = Positions(field.max_length + 1, own)
+        layer = EncoderLayer(width, config.num_heads, config.feedforward_dim, config.dropout, config.norm_first)
+        self.encoder = TransformerEncoder(layer, config.num_layers)
         self.attention = None
         if config.candidate != "encoded":
             by_content = config.candidate == "attends"
@@ -155,15 +154,17 @@ class _BehaviourSide(nn.Module):
 
     def _pool(self, behaviour: Behaviour) -> Tensor:
         """What each candidate finds in the history: `(U, W, E)`."""
-        tokens, mask, candidates = behaviour.tokens, behaviour.mask, behaviour.candidates
-        lowered = tokens if self.lower is None else self.lower(tokens)
-        lowered = lowered + self.positions(ages(mask) + 1)
+        mask, candidates = behaviour.mask, behaviour.candidates
+        tokens = behaviour.tokens + self.positions(ages(mask) + 1)
         if self.attention is None:
-            own = candidates if self.lower is None else self.lower(candidates)
-            return self._lifted(self.encoder.last(lowered, mask, own + self.positions.weight[0]), candidates)
-        encoded = self._lifted(self.encoder(lowered, mask), tokens)
+            last = candidates + self.positions.weight[0]
+            return self._lifted(self.encoder.last(self._lowered(tokens), mask, self._lowered(last)), last)
+        encoded = self._lifted(self.encoder(self._lowered(tokens), mask), tokens)
         pooled: Tensor = self.attention(candidates, encoded, mask)
         return pooled
 
-    def _lifted(self, encoded: Tensor, before: Tensor) -> Tensor:
-        return encoded if self.lift is None else before + self.lift(encoded)
+    def _lowered(self, tokens: Tensor) -> Tensor:
+        return tokens if self.lower is None else self.lower(tokens)
+
+    def _lifted(self, encoded: Tensor, tokens: Tensor) -> Tensor:
+        return encoded if self.lift is None else tokens + self.lift(encoded)

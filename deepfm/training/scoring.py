@@ -40,8 +40,11 @@ def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
     device = next(model.parameters()).device
     if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
         own_forward = type(model).forward not in (BaseCTRModel.forward, SequenceModel.forward)  # which pairs go round
+        written_out = model.reads_behaviour and any(
+            f.name not in dataset.histories for f in model.schema.behaviour_fields
+        )
         width = model.schema.num_fields * model.embedding.embed_dim + model.schema.total_embedding_dim
-        if not own_forward and ENTITY_COPIES * 4 * width * dataset.num_entities <= free_memory(device):
+        if not (own_forward or written_out) and ENTITY_COPIES * 4 * width * dataset.num_entities <= free_memory(device):
             return _PairScorer(model, dataset)
 
     def score(rows: Rows) -> Tensor:

@@ -7,12 +7,13 @@ from deepfm.models.layers.embedding import FeatureEmbedding
 from deepfm.models.layers.fm import FMInteraction
 from deepfm.models.layers.gated_fusion import GatedFusion
 from deepfm.models.layers.target_attention import ActivationUnit, RecencyBias, TargetAttention
-from deepfm.models.layers.transformer import TransformerEncoder
+from deepfm.models.layers.transformer import EncoderLayer, TransformerEncoder
 
 __all__ = [
     "CIN",
     "DNN",
     "ActivationUnit",
+    "EncoderLayer",
     "FMInteraction",
     "FeatureEmbedding",
     "GatedFusion",

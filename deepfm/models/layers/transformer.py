@@ -37,39 +37,21 @@ class Positions(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Layers of attention and feed-forward as torch's `nn.TransformerEncoderLayer` (Vaswani et al., 2017).
+    """Encoder layers one after another (Vaswani et al., 2017).
 
     Args:
-        embed_dim: E.
-        num_heads: heads, which share E.
-        num_layers: how many are stacked.
-        feedforward_dim: width of the feed-forward part.
-        dropout: share of either part's output that training drops; attention weights are not dropped.
-        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale; a
-            layer then starts as the identity.
-
-    Raises:
-        ConfigError: E is not a multiple of the heads.
+        layer: the first; the others are made like it, each with weights of its own.
+        num_layers: how many there are; none changes nothing.
 
     Example:
-        >>> encoder = TransformerEncoder(16, 2, 1, 32)
+        >>> encoder = TransformerEncoder(EncoderLayer(16, 2, 32), 1)
         >>> encoder(torch.zeros(3, 5, 16), torch.ones(3, 5, dtype=torch.bool)).shape
         torch.Size([3, 5, 16])
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        num_layers: int,
-        feedforward_dim: int,
-        dropout: float = 0.0,
-        norm_first: bool = False,
-    ) -> None:
+    def __init__(self, layer: "EncoderLayer", num_layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            _EncoderLayer(embed_dim, num_heads, feedforward_dim, dropout, norm_first) for _ in range(num_layers)
-        )
+        self.layers = nn.ModuleList([layer, *(layer.another() for _ in range(num_layers - 1))][:num_layers])
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(U, L, E)` → `(U, L, E)`; places where the mask `(U, L)` is false are not attended to."""
@@ -104,12 +86,27 @@ class TransformerEncoder(nn.Module):
         return candidates.reshape(shape)
 
 
-class _EncoderLayer(Recomputable):
-    """One layer, with the mathematics of torch's."""
+class EncoderLayer(Recomputable):
+    """Attention and a feed-forward part, with the mathematics of torch's `nn.TransformerEncoderLayer`.
 
-    def __init__(self, embed_dim: int, num_heads: int, feedforward_dim: int, dropout: float, norm_first: bool) -> None:
+    Args:
+        embed_dim: E.
+        num_heads: heads, which share E.
+        feedforward_dim: width of the feed-forward part.
+        dropout: share of either part's output that training drops; attention weights are not dropped.
+        norm_first: whether to normalise before each part instead of after it, which keeps the tokens' own scale; a
+            layer then starts as the identity.
+
+    Raises:
+        ConfigError: E is not a multiple of the heads.
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, feedforward_dim: int, dropout: float = 0.0, norm_first: bool = False
+    ) -> None:
         super().__init__()
         check_heads(embed_dim, num_heads)
+        self._sizes = embed_dim, num_heads, feedforward_dim, dropout, norm_first
         self.norm_first = norm_first
         self.num_heads = num_heads
         self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)
@@ -121,10 +118,14 @@ class _EncoderLayer(Recomputable):
         nn.init.xavier_uniform_(self.query_key_value.weight)
         nn.init.zeros_(self.query_key_value.bias)
         nn.init.zeros_(self.output.bias)
-        if norm_first:  # both parts start at nothing, so the layer starts as the identity
+        if norm_first:  # both parts start at nothing
             for last in (self.output, self.linear2):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
+
+    def another(self) -> "EncoderLayer":
+        """A layer of the same sizes with weights of its own."""
+        return EncoderLayer(*self._sizes)
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool = False) -> Tensor:
         """Tokens `(U, L, E)` attend to each other, or queries `(U, Q, E)` each to the tokens and to itself.
