@@ -160,6 +160,14 @@ class SINConfig:
     norm_first: bool = True
     use_dnn: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse a candidate inside a sequence that nothing encodes."""
+        if self.candidate == "encoded" and self.num_layers == 0:
+            raise ConfigError(
+                "sin.candidate = 'encoded' puts the candidate into a sequence that sin.num_layers = 0 does not encode, "
+                "so the history would not count; use sin.num_layers=1 or sin.candidate=attends"
+            )
+
 
 @dataclass(frozen=True)
 class TrainingConfig(LoopSettings):

@@ -124,6 +124,13 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
                 )
             if field.feature_type is FeatureType.DENSE:
                 continue
+            if field.is_behaviour and field.name not in self.histories:
+                longest = int((column != 0).sum(dim=1).max()) if column.numel() else 0
+                if longest > field.max_length:
+                    raise SchemaError(
+                        f"behaviour sequence {field.name!r} has a history of {longest} events; expected at most "
+                        f"{field.max_length}, its max_length: keep the latest, or raise max_length"
+                    )
             if column.is_floating_point():
                 raise SchemaError(
                     f"field {field.name!r} holds fractions; expected whole numbers, the ids of its vocabulary"

@@ -237,7 +237,8 @@ class TrainingInteractions(InteractionDataset):
             owners = users[:, :1].expand_as(borrowed)
             excluded = self.sampler.excluded(owners.reshape(-1).cpu().numpy(), borrowed.reshape(-1).cpu().numpy())
             taken = torch.from_numpy(excluded).to(device).view_as(borrowed)
-            hidden = torch.cat([hidden, taken | (borrowed == items[:, :1])], dim=1)
+            again = (steps >= len(likes)).expand_as(taken)  # a small batch has no more others
+            hidden = torch.cat([hidden, taken | again | (borrowed == items[:, :1])], dim=1)
             users = users[:, :1].expand_as(items)
         features = self.describe(users.reshape(-1), items.reshape(-1))
         features |= {name: history.latest(likes) for name, history in self.histories.items()}

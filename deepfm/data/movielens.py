@@ -114,7 +114,7 @@ class MovieLensAdapter:
         return self._users[self.split.train], self._movies[self.split.train]
 
     def visible_likes(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Users, order numbers and movies, each `(E,)`, of the likes that a history in `split` may hold, oldest first.
+        """Users, order numbers and movies, each `(E,)`, of the likes that a history in `split` may hold, in file order.
 
         Training and validation see the training likes, and the test sees the validation likes too. What lies before a
         moment is up to its order number (`moments_of`).

@@ -47,7 +47,8 @@ class BaseCTRModel(nn.Module, ABC):
         self.schema = schema
         self.config = config
         self.calibration: Calibration | None = None
-        self.embedding = FeatureEmbedding(schema, config.feature.fm_embed_dim, config.feature.projection)
+        projection = config.feature.projection if self._reads_fields(config) else None
+        self.embedding = FeatureEmbedding(schema, config.feature.fm_embed_dim, projection)
         self._build_components()
 
     @abstractmethod
@@ -79,11 +80,24 @@ class BaseCTRModel(nn.Module, ABC):
         Raises:
             ConfigError: this model has no such form.
         """
+        self.require_catalogue()
+        raise NotImplementedError
+
+    def require_catalogue(self) -> None:
+        """Make sure that `catalogue_logits` is there.
+
+        Raises:
+            ConfigError: this model has no such form.
+        """
         raise ConfigError(
             f"training.loss = 'full_softmax' needs a model whose logit is an inner product, and {type(self).__name__} "
             "is none; use training.loss=softmax, or model_name=sin with sin.fusion=transformer, sin.candidate=product "
             "and sin.use_dnn=false"
         )
+
+    def _reads_fields(self, config: ExperimentConfig) -> bool:
+        """Whether the model uses the field embeddings `(B, F, D)`; they are not made for nothing."""
+        return True
 
     def get_l2_reg_loss(self) -> Tensor:
         """λ·Σw² over the embedding tables, with λ = `feature.embedding_l2_reg`: a scalar with a gradient."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepfm.config import BSTConfig
+from deepfm.config import BSTConfig, ExperimentConfig
 from deepfm.data.schema import FieldSchema
 from deepfm.models.layers import EncoderLayer, TransformerEncoder
 from deepfm.models.layers.embedding import module_key
@@ -41,6 +41,9 @@ class BST(SequenceModel):
         if self.fm is not None:
             logit = logit + self.fm(field_embeddings, encoded)
         return logit + first_order if self.config.fm.use_first_order else logit
+
+    def _reads_fields(self, config: ExperimentConfig) -> bool:
+        return config.bst.second_order
 
     def _places(self, field: FieldSchema) -> int:
         return field.max_length + 1 if self.config.bst.pooling == "all" else 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from deepfm.config import DINConfig
+from deepfm.config import DINConfig, ExperimentConfig
 from deepfm.data.schema import FieldSchema
 from deepfm.models.layers import ActivationUnit, RecencyBias
 from deepfm.models.layers.embedding import module_key
@@ -38,6 +38,9 @@ class DIN(SequenceModel):
         if self.fm is not None:
             logit = logit + self.fm(field_embeddings, interests)
         return logit + first_order if self.config.fm.use_first_order else logit
+
+    def _reads_fields(self, config: ExperimentConfig) -> bool:
+        return config.din.second_order
 
 
 class _Attention(nn.Module):

@@ -86,7 +86,8 @@ class SequenceModel(BaseCTRModel):
         answers = {}
         for name, (tokens, mask) in self.embedding.shared_sequences(batch).items():
             candidates = flat[:, self.behaviour_columns[name]]  # (B, E)
-            answers[name] = Behaviour(tokens, mask, candidates.unflatten(0, (len(mask), -1)))
+            wide = len(candidates) // max(1, len(mask)) or 1
+            answers[name] = Behaviour(tokens, mask, candidates.unflatten(0, (len(mask), wide)))
         return answers
 
     @abstractmethod

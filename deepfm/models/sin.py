@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from deepfm.config import SINConfig
+from deepfm.config import ExperimentConfig, SINConfig
 from deepfm.data.schema import FieldSchema
 from deepfm.errors import ConfigError
 from deepfm.models.layers import CIN, EncoderLayer, GatedFusion, TargetAttention, TransformerEncoder
@@ -56,6 +56,9 @@ class SIN(SequenceModel):
             logit = logit + self.dnn_output(self.dnn(flat_embeddings, fused))
         return logit + first_order if self.config.fm.use_first_order else logit
 
+    def _reads_fields(self, config: ExperimentConfig) -> bool:
+        return config.sin.fusion != "transformer"
+
     def _fused(self, field_embeddings: Tensor, behaviour: Mapping[str, Behaviour]) -> Tensor:
         fusion = self.config.sin.fusion
         if fusion == "cin":
@@ -78,6 +81,20 @@ class SIN(SequenceModel):
         """The gate, whose values are the share of the CIN's side."""
         return {} if self.fusion is None else {"gate": self.fusion.values}
 
+    def require_catalogue(self) -> None:
+        """Make sure that this form of the model is an inner product.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        sin = self.config.sin
+        if (sin.fusion, sin.candidate, sin.use_dnn) != ("transformer", "product", False):
+            raise ConfigError(
+                "training.loss = 'full_softmax' needs a logit that is an inner product; expected sin.fusion="
+                "transformer, sin.candidate=product and sin.use_dnn=false, "
+                f"got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
+            )
+
     def catalogue_logits(self, batch: dict[str, Tensor], catalogue: dict[str, Tensor]) -> Tensor:
         """Logits of each row's history with every item, as inner products.
 
@@ -91,13 +108,7 @@ class SIN(SequenceModel):
         Raises:
             ConfigError: this form of the model is no inner product.
         """
-        sin = self.config.sin
-        if (sin.fusion, sin.candidate, sin.use_dnn) != ("transformer", "product", False):
-            raise ConfigError(
-                "training.loss = 'full_softmax' needs a logit that is an inner product; expected sin.fusion="
-                "transformer, sin.candidate=product and sin.use_dnn=false, "
-                f"got {sin.fusion}, {sin.candidate} and {sin.use_dnn}"
-            )
+        self.require_catalogue()
         size = len(next(iter(catalogue.values())))
         nobody = {
             name: column.new_zeros(size, *column.shape[1:])

@@ -1,6 +1,7 @@
 """Logits of many rows: pairs of users and items are embedded once a user and once an item, not once a row."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,27 +17,33 @@ from deepfm.engine.memory import free_memory
 from deepfm.models import BaseCTRModel, Behaviour, SequenceModel
 
 SCORING_ROWS = 4_096  # rows a forward pass: enough to amortise calls, few enough to stay in the cache
+SMALL_GROUP = 64  # below this mean size of a group, each row has its history for itself
 ENTITY_COPIES = 8  # of all users' and items' embeddings that making and using them may take at once
 Scorer = Callable[[Rows], Tensor]
 Views = tuple[Tensor, Tensor, Tensor]  # first order (n, 1), field embeddings (n, f, D), flat embeddings (n, t)
 
 
 def scoring_bounds(dataset: TabularDataset) -> list[int]:
-    """Where forward passes begin and end: whole groups where candidates share a history, else rows by count."""
-    if dataset.group_offsets is None or not dataset.histories:
-        return [*range(0, len(dataset), SCORING_ROWS), len(dataset)]
-    bounds = [0]
-    for end, following in zip(dataset.group_offsets[1:], [*dataset.group_offsets[2:], 0], strict=True):
-        if not following or following - bounds[-1] > SCORING_ROWS:
-            bounds.append(int(end))
-    return bounds
+    """Where forward passes begin and end.
+
+    Rows are counted off, but where candidates share histories, a pass has groups of one size, so that all share alike;
+    small groups are not worth that.
+    """
+    rows = len(dataset)
+    offsets = dataset.group_offsets
+    if offsets is None or not dataset.histories or rows < SMALL_GROUP * (len(offsets) - 1):
+        return [*range(0, rows, SCORING_ROWS), rows]
+    bounds, size = [0], 0
+    for start, end in pairwise(offsets.tolist()):
+        if end - start != size or end - bounds[-1] > SCORING_ROWS:
+            size = end - start
+            bounds += [start] if start > bounds[-1] else []
+            bounds += range(start + SCORING_ROWS, end, SCORING_ROWS)
+    return [*bounds, rows]
 
 
 def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
-    """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used.
-
-    Rows are asked for as slices between `scoring_bounds`.
-    """
+    """What gives the logits `(B,)` of rows of a data set; the model's weights stay as they are while it is used."""
     device = next(model.parameters()).device
     if isinstance(dataset, InteractionDataset) and 0 < dataset.num_entities <= len(dataset):
         own_forward = type(model).forward not in (BaseCTRModel.forward, SequenceModel.forward)  # which pairs go round
@@ -58,8 +65,7 @@ def scorer(model: BaseCTRModel, dataset: TabularDataset) -> Scorer:
 class _PairScorer:
     """Gathers ready embeddings of users and items and lets the model's components do the rest.
 
-    Behaviour sequences are embedded once for all candidates that share one; the list of a user with fewer candidates
-    than the others in a forward pass is filled up, and what was filled in is left out again.
+    Behaviour sequences are embedded once for all candidates that share one, where the groups of a pass are of one size.
     """
 
     def __init__(self, model: BaseCTRModel, dataset: InteractionDataset) -> None:
@@ -76,7 +82,8 @@ class _PairScorer:
         users = self._views(dataset.user_table, dataset.item_table)
         items = self._views(dataset.item_table, dataset.user_table)
         self.first_order = users[0], items[0]
-        self.fields = _Halves(users[1], items[1], user_fields, item_fields)
+        halves = (user_fields, item_fields) if model.embedding.has_fields else ([], [])
+        self.fields = _Halves(users[1], items[1], *halves)
         self.flat = _Halves(users[2], items[2], user_columns, item_columns)
         self.candidates: dict[str, tuple[Tensor, bool]] = {}  # a candidate field's vectors, and whether users have it
         if isinstance(model, SequenceModel):
@@ -89,19 +96,13 @@ class _PairScorer:
         if not self.candidates:
             return self._logits(users, items)
         offsets = self.dataset.group_offsets
-        if offsets is None:
-            return self._logits(users, items, self.dataset.moments(rows))
-        assert isinstance(rows, slice)  # of whole groups, see `scoring_bounds`
-        first, last = np.searchsorted(offsets, (rows.start, rows.stop))
-        groups = torch.arange(first, last, device=self.dataset.device)
-        sizes = np.diff(offsets[first : last + 1])
-        wide = int(sizes.max())
-        if len(users) == len(sizes) * wide:
-            return self._logits(users, items, groups)
-        starts = np.arange(len(sizes)) * wide - (offsets[first:last] - rows.start)
-        kept = torch.from_numpy(np.arange(len(users)) + np.repeat(starts, sizes)).to(self.device)
-        users, items = (pos.new_zeros(len(groups) * wide).index_copy_(0, kept, pos) for pos in (users, items))
-        return self._logits(users, items, groups).index_select(0, kept)
+        if offsets is not None and isinstance(rows, slice):
+            first = int(np.searchsorted(offsets, rows.start, side="right")) - 1
+            last = int(np.searchsorted(offsets, rows.stop))
+            sizes = np.diff(offsets[first : last + 1].clip(rows.start, rows.stop))
+            if (sizes == sizes[0]).all():
+                return self._logits(users, items, torch.arange(first, last, device=self.dataset.device))
+        return self._logits(users, items, self.dataset.moments(rows))
 
     def _logits(self, users: Tensor, items: Tensor, moments: Tensor | None = None) -> Tensor:
         """The logits `(B,)` of pairs; histories `(U,)` belong to B / U consecutive pairs each."""

@@ -170,6 +170,12 @@ class CTRTask(Task):
                     "not; use training.loss=bce, or training data with negatives"
                 )
             return 1
+        if training.loss == "full_softmax":
+            self.model.require_catalogue()
+        if training.log_q_correction and training.loss != "softmax":
+            raise ConfigError(
+                f"training.log_q_correction goes with training.loss softmax, got {training.loss}; switch it off"
+            )
         if training.in_batch_negatives and training.loss not in ("bpr", "softmax"):
             raise ConfigError(
                 f"training.in_batch_negatives = {training.in_batch_negatives} goes with training.loss softmax or bpr, "

@@ -23,7 +23,8 @@ class FeatureEmbedding(nn.Module):
     Args:
         schema: F interacting fields, of total own width T.
         fm_embed_dim: D.
-        projection: `always`, `if_needed` (only for fields whose own width is not D) or `none`.
+        projection: `always`, `if_needed` (only for fields whose own width is not D) or `none`; None where nobody reads
+            the field embeddings, which are then `(B, 0, D)`.
 
     Attributes:
         sparse_gradients: whether the tables' gradients are sparse tensors of the rows that a batch holds, which
@@ -39,13 +40,14 @@ class FeatureEmbedding(nn.Module):
         (torch.Size([2, 1]), torch.Size([2, 1, 16]), torch.Size([2, 4]))
     """
 
-    def __init__(self, schema: DatasetSchema, fm_embed_dim: int, projection: str = "always") -> None:
+    def __init__(self, schema: DatasetSchema, fm_embed_dim: int, projection: str | None = "always") -> None:
         super().__init__()
         self.schema = schema
         self.embed_dim = fm_embed_dim
         self.sparse_gradients = False
+        self.has_fields = projection is not None
         self.projections = nn.ModuleDict()
-        for field in schema.interacting_fields:
+        for field in schema.interacting_fields if self.has_fields else ():
             width = field.embedding_dim
             if projection == "none" and width != fm_embed_dim:
                 raise ConfigError(
@@ -118,15 +120,19 @@ class FeatureEmbedding(nn.Module):
         first_order = torch.cat([linear for linear, _ in embedded.values()], dim=1).sum(dim=1, keepdim=True)  # (B, 1)
         if self._shared_width:
             ((_, vectors),) = embedded.values()  # (B, F, D)
-            return first_order, vectors, vectors.flatten(1)
+            flat = vectors.flatten(1)
+            return first_order, vectors if self.has_fields else flat.new_zeros(len(flat), 0, self.embed_dim), flat
         columns = {width: iter(vectors.unbind(1)) for width, (_, vectors) in embedded.items()}
         own, projected = [], []
         for field in self.schema.interacting_fields:
             vector = next(columns[str(field.embedding_dim)])  # (B, d)
             projection = self.projection_of(field.name)
             own.append(vector)
-            projected.append(vector if projection is None else projection(vector))  # (B, D)
-        return first_order, torch.stack(projected, dim=1), torch.cat(own, dim=1)
+            if self.has_fields:
+                projected.append(vector if projection is None else projection(vector))  # (B, D)
+        flat = torch.cat(own, dim=1)
+        fields = torch.stack(projected, dim=1) if projected else flat.new_zeros(len(flat), 0, self.embed_dim)
+        return first_order, fields, flat
 
     def sequences(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """Every behaviour sequence, token by token.
