@@ -48,6 +48,11 @@ SEQUENCE_OPTIONS = {  # the models of behaviour, option by option
         for pooling in ("target", "mean", "all")
         for layers in (1, 2)
     },
+    **{
+        f"bst {pooling} second order": ("bst", (f"bst.pooling={pooling}", "bst.second_order=true"))
+        for pooling in ("target", "all")
+    },
+    "din second order": ("din", ("din.second_order=true",)),
     "bst norm first": ("bst", ("bst.norm_first=true", "bst.num_layers=2")),
     **{
         f"din normalize={normalize} recency={recency}": (

@@ -69,7 +69,7 @@ def test_ours_trains_and_scores_behind_histories(letter, table, overrides, tmp_p
     from contenders.plans import WORKLOADS, prepare
 
     (plan,) = (plan for plan in WORKLOADS[letter] if plan.title.startswith(f"({letter}) {table}"))
-    workload = prepare(plan, tmp_path / "0", True, 1, 1)
+    prepare(plan, tmp_path / "0", True, 1, 1)
     arguments = ["--override", *overrides] if overrides else []
     arguments += ["--predict", "bulk"] if plan.kind == "predict" else []
     out = run("benchmarks/contenders/deepfm_run.py", str(tmp_path / "0"), *arguments, commands=f"{plan.kind}\n" * 2)
@@ -79,7 +79,7 @@ def test_ours_trains_and_scores_behind_histories(letter, table, overrides, tmp_p
         assert first["rows"] > 4_000
         assert second["loss"] < first["loss"]
     else:
-        assert first["rows"] > 50 * workload.num_users
+        assert first["rows"] > 4_000
         assert first["metrics"] == second["metrics"]
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from own_data import Sets, open_sets
 from ranking import K
 from worker import Channel, Clock, arguments, evaluate_per_user, greeting, peak_bytes
 from workload import Field, Rows, Workload
@@ -28,6 +27,7 @@ from deepfm.engine.loop import Observer, fit
 from deepfm.engine.task import Progress, no_progress
 from deepfm.models import create_model
 from deepfm.training.evaluation import evaluate_scores, score_rows
+from deepfm.training.experiment import open_data
 from deepfm.training.task import CTRTask
 from deepfm.utils.logging import configure_console
 from deepfm.utils.seeding import seed_everything
@@ -39,6 +39,7 @@ ENDLESS = [
     "training.metric=auc",
 ]
 PLAIN_ROWS = "rows=plain"
+Sets = tuple[DatasetSchema, TabularDataset, TabularDataset]  # schema, training rows, candidates
 
 
 class TrainingOnly(CTRTask):
@@ -88,12 +89,13 @@ def sets_of_rows(workload: Workload, folder: Path, with_candidates: bool) -> Set
 
 def own_sets(workload: Workload, folder: Path, config: ExperimentConfig, with_candidates: bool) -> Sets:
     """The package's own data sets, which have to be what the peers get."""
-    schema, train, test = open_sets(config, workload.num_users)
-    if schema.behaviour_fields:
-        _check_same(train, Rows.read(folder / "train.npz", workload.fields))
-    if with_candidates:
-        _check_same(test, Rows.read(folder / "candidates.npz", workload.fields))
-    return schema, train, test
+    data = open_data(config)
+    if data.schema.behaviour_fields:
+        _check_same(data.train, Rows.read(folder / "train.npz", workload.fields))
+    if with_candidates:  # without the histories, which are large where they are written out
+        fields = tuple(field for field in workload.fields if not field.shares_table_with)
+        _check_same(data.test, Rows.read(folder / "candidates.npz", fields))
+    return data.schema, data.train, data.test
 
 
 def train_in_turns(config: ExperimentConfig, sets: Sets, channel: Channel) -> None:
@@ -167,8 +169,9 @@ def _check_same(dataset: TabularDataset, rows: Rows) -> None:
         raise SystemExit(f"the package has {len(dataset)} rows and the workload {len(rows.labels)}")
     for start in range(0, len(dataset), 8192):  # in parts, as histories are wide
         part = slice(start, start + 8192)
-        for name, column in dataset.batch(part)[0].items():
-            if not (column.numpy() == rows.columns[name][part]).all():
+        columns = dataset.batch(part)[0]
+        for name, column in rows.columns.items():
+            if not (columns[name].numpy() == column[part]).all():
                 raise SystemExit(f"{name} of the package's rows is not that of the workload")
 
 

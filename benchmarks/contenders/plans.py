@@ -14,7 +14,7 @@ from contenders.workload import Field, Rows, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_ROWS, SCORING_ROWS, QUICK_ROWS = 4096, 8192, 4096
-MAX_HISTORY, SCORED_USERS, QUICK_USERS = 50, 200, 30
+MAX_HISTORY, HISTORY_SCORING_ROWS = 50, 1024  # of 512, 1,024 and 4,096 rows the peers' fastest
 # Distinct values of Criteo's 26 categorical fields (the public 45-million-row set); cut here to a total of a million.
 CRITEO_VALUES = (
     *(1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194),
@@ -84,9 +84,10 @@ HISTORIES = (
 REDRAWN = (
     "deepfm draws its negatives anew each epoch, and is timed with that; its plain rows and the peers keep the first."
 )
-SOME_USERS = (
-    "Scored are the candidates of 200 of the 942 users, the same for all, by the peers and by deepfm's plain rows in "
-    "batches of 4,096. Each contender has trained one pass on its own loop before; the weights differ."
+SCORED = (
+    "Each contender has trained one pass on its own loop before; the weights differ. deepfm scores in batches of 4,096 "
+    "rows or less, the peers in batches of 1,024, which suits them best; FuxiCTR's loop over users gets batches in "
+    "memory, as its own loader would read a file a user."
 )
 DIN_NOTE = (
     "DIN: the attention network is 64-16 with ReLU, its weights not normalised, and padding weighs nothing, in all. "
@@ -101,10 +102,14 @@ BST_NOTE = (
     "positions, so it is 32 wide throughout, or 16 without them. ReLU (deepfm) or LeakyReLU. torch-rechub's tower has "
     "BatchNorm. DeepCTR-Torch has no BST."
 )
-ASSEMBLED = "FuxiCTR's wheel has no such model; it is put together from its layers, as its model zoo does."
+ASSEMBLED = (
+    "FuxiCTR's DIN and BST are in its repository's model zoo and not in its wheel; they are put together from its "
+    "layers, as they are there."
+)
 SIN_NOTE = (
-    "No peer has SIN; here are the peers' DIN and BST, which have no CIN. SIN: one layer, four heads, feed forward 64 "
-    "wide, all 50 places are encoded, the candidate attends to them, a CIN 128-128 over the seven fields, first order."
+    "No peer has SIN; here are the fastest DIN and the fastest BST of a peer, which have no CIN. SIN: one layer, four "
+    "heads, feed forward 64 wide, all 50 places are encoded, the candidate attends to them, a CIN 128-128 over the "
+    "seven fields, first order."
 )
 
 
@@ -138,11 +143,11 @@ SEQUENCES = {
     "attention_units": (64, 16),
     "num_heads": 4,
     "feedforward_dim": 64,
-    "scoring_rows": BATCH_ROWS,
-    "num_users": SCORED_USERS,
+    "scoring_rows": HISTORY_SCORING_ROWS,
 }
 DIN, BST, SIN = ({**SEQUENCES, "model": model} for model in ("din", "bst", "sin"))
-DIN_ENTRIES = (OURS, OURS_PLAIN, FUXICTR, DEEPCTR, RECHUB)
+FUXICTR_LOOP = replace(FUXICTR, name="FuxiCTR, a loop over users", predict="per-user")
+DIN_ENTRIES = (OURS, OURS_PLAIN, FUXICTR, FUXICTR_LOOP, DEEPCTR, RECHUB)
 BST_ENTRIES = (
     OURS,
     OURS_PLAIN,
@@ -155,13 +160,13 @@ SIN_ENTRIES = (
     OURS,
     OURS_PLAIN,
     *(
-        replace(entry, name=f"{name}'s {model.upper()}", overrides=(*entry.overrides, f"model={model}"), extra=extra)
+        replace(entry, name=name, overrides=(f"model={model}",), extra=extra)
         for entry, name, model, extra in (
-            (FUXICTR, "FuxiCTR", "din", False),
-            (FUXICTR_BST, "FuxiCTR", "bst", False),
-            (RECHUB, "torch-rechub", "bst", False),
-            (DEEPCTR, "DeepCTR-Torch", "din", True),
-            (RECHUB, "torch-rechub", "din", True),
+            (FUXICTR, "FuxiCTR's DIN", "din", False),
+            (FUXICTR_LOOP, "FuxiCTR's DIN, a loop over users", "din", False),
+            (RECHUB, "torch-rechub's BST", "bst", False),
+            (DEEPCTR, "DeepCTR-Torch's DIN", "din", True),
+            (FUXICTR, "FuxiCTR's BST, with positions", "bst", True),
         )
     ),
 )
@@ -173,19 +178,22 @@ SCORING = tuple(
 
 
 def _sequences(letter: str, what: str, kind: str, notes: tuple[str, ...]) -> tuple[Plan, ...]:
-    """A table a model, for training or for evaluation."""
+    """A table a model, for training or for evaluation, where whatever says nothing else scores all rows at once."""
     models = (
         ("DIN", DIN, DIN_ENTRIES, (DIN_NOTE, ASSEMBLED)),
         ("BST", BST, BST_ENTRIES, (BST_NOTE, ASSEMBLED)),
         ("SIN beside the peers' DIN and BST", SIN, SIN_ENTRIES, (SIN_NOTE, DIN_NOTE, BST_NOTE, ASSEMBLED)),
     )
-    scored = {"predict": "bulk"} if kind == "predict" else {}
     return tuple(
         Plan(
             f"({letter}) {name}, {what}",
             kind,
             "histories",
-            tuple(replace(entry, **scored) for entry in entries),
+            tuple(
+                replace(entry, predict=entry.predict or "bulk") if kind == "predict" else entry
+                for entry in entries
+                if kind == "predict" or not entry.predict
+            ),
             sizes,
             notes=(*notes, *own),
         )
@@ -284,7 +292,7 @@ WORKLOADS: dict[str, tuple[Plan, ...]] = {
         "g",
         "evaluation: each user's candidates behind a history to HR@10, NDCG@10 and AUC",
         "predict",
-        (SOME_USERS, HISTORIES, CONVERSION),
+        (SCORED, HISTORIES, CONVERSION),
     ),
 }
 
@@ -308,9 +316,8 @@ def prepare(plan: Plan, folder: Path, quick: bool, seed: int, epochs: int) -> Wo
     if plan.data == "criteo":
         rows, shape = criteo(quick, seed)
     else:
-        sizes |= {"num_users": QUICK_USERS} if quick and "num_users" in sizes else {}
         max_history = MAX_HISTORY if plan.data == "histories" else 0
-        rows, candidates, shape = movielens(folder.parent, quick, seed, max_history, sizes.get("num_users", 0))
+        rows, candidates, shape = movielens(folder.parent, quick, seed, max_history)
     if plan.rows:
         limit = min(plan.rows, QUICK_ROWS) if quick else plan.rows
         chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.labels))[:limit])
@@ -325,19 +332,15 @@ def prepare(plan: Plan, folder: Path, quick: bool, seed: int, epochs: int) -> Wo
     return workload
 
 
-def movielens(
-    folder: Path, quick: bool, seed: int, max_history: int = 0, num_users: int = 0
-) -> tuple[Rows, Rows, dict[str, Any]]:
+def movielens(folder: Path, quick: bool, seed: int, max_history: int = 0) -> tuple[Rows, Rows, dict[str, Any]]:
     """The package's own training rows and test candidates; generated ones where it must be quick.
 
     Args:
         max_history: the longest history of a user; 0 for none.
-        num_users: users whose candidates are kept; 0 for all.
     """
-    from contenders.own_data import open_sets
-
     from deepfm.config import load_config
     from deepfm.data.sample import write_sample
+    from deepfm.training.experiment import open_data
     from deepfm.utils.logging import configure_console
 
     configure_console(quiet=True)
@@ -350,14 +353,14 @@ def movielens(
     count = 99 if quick else 999
     changes = [f"data.data_dir={raw}", "data.source=files", f"data.num_neg_eval={count}", f"seed={seed}"]
     changes += ["model_name=sin", f"feature.max_history={max_history}"] if max_history else []
-    schema, *parts = open_sets(load_config(ROOT / "configs" / "deepfm_movielens.yaml", changes), num_users)
+    data = open_data(load_config(ROOT / "configs" / "deepfm_movielens.yaml", changes))
     fields = tuple(
         Field(one.name, str(one.feature_type), one.vocabulary_size, one.max_length, one.shares_embedding_with or "")
-        for one in schema.fields.values()
+        for one in data.schema.fields.values()
     )
     train, test = (
         Rows({name: column.numpy() for name, column in columns.items()}, labels.numpy(), part.group_offsets)
-        for part in parts
+        for part in (data.train, data.test)
         for columns, labels in [part.batch(slice(None))]
     )
     return train, test, {"fields": fields, "raw_data": str(raw.resolve()), "num_candidates": count}

@@ -49,7 +49,6 @@ class Workload:
     attention_units: tuple[int, ...] = ()  # of DIN's network on a candidate and an event
     num_heads: int = 0  # of a Transformer of one layer
     feedforward_dim: int = 0
-    num_users: int = 0  # users whose candidates are scored; 0 for all
     raw_data: str = ""  # the folder with MovieLens' files, for whole jobs
     epochs: int = 0
     num_candidates: int = 0

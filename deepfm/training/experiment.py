@@ -182,7 +182,7 @@ def run_results(
 
     Args:
         kind: `model` or `baseline`.
-        fit: best_epoch, epochs, seconds, rows_per_second and, for a model, its calibration.
+        fit: best_epoch, epochs, seconds, rows_per_second and the calibration of a calibrated model.
     """
     metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
     about = {"data": asdict(data.adapter.info), "protocol": data.adapter.protocol()}
@@ -239,6 +239,6 @@ def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool
         epochs=state.epoch,
         seconds=round(state.seconds, 3),
         rows_per_second=round(state.rows_per_second, 1),
-        calibration=None if calibration is None else str(calibration),
+        **({} if calibration is None else {"calibration": str(calibration)}),
     )
     return finish_run(run, results, trainer.evaluations)

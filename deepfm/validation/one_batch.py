@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deepfm.data.batches import Features
 from deepfm.data.dataset import TabularDataset
+from deepfm.data.schema import DatasetSchema
 from deepfm.engine.loop import fit
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.task import Progress, Task, no_progress
@@ -17,10 +18,10 @@ from deepfm.models import BaseCTRModel
 from deepfm.training import objectives
 from deepfm.utils.seeding import random_stream
 
-ROWS_OF_A_CLASS = 32  # clicks, and as many others, so that one logit for all gives ln 2
+ROWS_OF_A_CLASS = 16  # clicks, and as many others, so that one logit for all gives ln 2
 DRAWN_PER_ROW = 8  # rows looked at for each one taken, as rows that look alike are taken once
 EPOCHS, STEPS = 10, 30  # 300 steps; the loss is looked at after every 30
-LEARNING_RATES = (0.01, 0.001)  # the second where the first does not do
+LEARNING_RATES = (0.01, 0.1, 0.001)  # the next where one does not do
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class OneBatch:
         return len(self.labels)
 
 
-def draw_batch(dataset: TabularDataset, seed: int, device: torch.device) -> OneBatch:
-    """At most 32 clicks and 32 other rows, of which no two have the same features.
+def draw_batch(schema: DatasetSchema, dataset: TabularDataset, seed: int, device: torch.device) -> OneBatch:
+    """At most 16 clicks and 16 other rows, of which no two have the same features, histories apart.
 
     Raises:
         DataError: all clicks, or all others, look like a row that is already taken.
@@ -48,7 +49,8 @@ def draw_batch(dataset: TabularDataset, seed: int, device: torch.device) -> OneB
         drawn.append(rng.permutation(rows)[: ROWS_OF_A_CLASS * DRAWN_PER_ROW])
     positions = rng.permutation(np.concatenate(drawn))
     features, found = dataset.batch(torch.as_tensor(positions, device=dataset.device))
-    table = torch.cat([column.reshape(len(positions), -1).double() for column in features.values()], dim=1)
+    told_apart_by = [features[field.name] for field in schema.interacting_fields]
+    table = torch.cat([column.reshape(len(positions), -1).double() for column in told_apart_by], dim=1)
     _, first = np.unique(table.cpu().numpy(), axis=0, return_index=True)
     first.sort()
     clicked = found.cpu().numpy()[first] > 0

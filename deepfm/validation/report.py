@@ -87,12 +87,14 @@ class DataFacts:
 
     Args:
         train_rows, validation_rows: rows, sampled negatives among them.
+        scored_rows: the first so many validation rows, on which models and popularity are measured.
         label_rate: the share of clicks among the training rows.
-        num_groups: users whose candidates are ranked; 0 where there are no groups, and so no ranking metrics.
+        num_groups: users whose candidates are ranked, in the scored rows; 0 without groups, and so without NDCG.
     """
 
     train_rows: int
     validation_rows: int
+    scored_rows: int
     label_rate: float
     num_groups: int
 

@@ -82,9 +82,10 @@ class OwnModule(BaseCTRModel):
 
 
 class _NoTables(nn.Module):
-    """What training asks of an embedding, for a model whose tables nobody knows."""
+    """What training and scoring ask of an embedding, for a model whose tables nobody knows."""
 
     num_rows = 0
+    embed_dim = 0
     sparse_gradients = False
 
     def table_parameters(self) -> list[nn.Parameter]:

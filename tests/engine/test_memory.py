@@ -52,7 +52,7 @@ def test_negatives_that_would_not_fit_are_refused_before_they_are_drawn(small_di
         "data.num_neg_train=9999999999",
     ]
     monkeypatch.setattr(
-        "deepfm.data.dataset.TrainingInteractions._draw", lambda *_: pytest.fail("negatives were drawn")
+        "deepfm.data.interactions.TrainingInteractions._draw", lambda *_: pytest.fail("negatives were drawn")
     )
     with pytest.raises(
         DataError, match=r"9,999,999,999 negatives each need about [\d,.]+ GiB .* lower data.num_neg_train"

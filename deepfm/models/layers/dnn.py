@@ -89,7 +89,7 @@ class _HiddenLayer(Recomputable):
         """`(B, wide)`, or parts of it that would stand side by side, → `(B, narrow)`."""
         if scoring() and not self.training:
             return self._score(*parts)
-        x = _linear(parts, self.linear.weight, self.linear.bias) if len(parts) > 1 else self.linear(*parts)
+        x = self.linear(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
         x = x if self.norm is None else self.norm(x)
         x = self.activation(x)
         return x if self.dropout is None else self.dropout(x)
@@ -114,12 +114,3 @@ class _HiddenLayer(Recomputable):
             return weight, bias
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return weight * scale.unsqueeze(1), (bias - norm.running_mean) * scale + norm.bias
-
-
-def _linear(parts: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear layer of parts side by side, which are not copied together."""
-    columns = weight.split([part.shape[1] for part in parts], dim=1)
-    x = F.linear(parts[0], columns[0], bias)
-    for part, own in zip(parts[1:], columns[1:], strict=True):
-        x = torch.addmm(x, part, own.t())
-    return x
