@@ -10,6 +10,7 @@ from deepfm.config import DATA_DIR_VARIABLE, DataConfig
 from deepfm.data.movielens import MovieLensAdapter
 from deepfm.data.movielens_download import FILES
 from deepfm.data.sample import write_sample
+from deepfm.utils.logging import configure_console
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_DATA = os.environ.get(DATA_DIR_VARIABLE)
@@ -20,6 +21,12 @@ SMALL = {"num_users": 60, "num_movies": 150, "num_ratings": 2400}
 def _no_data_variable(monkeypatch):
     """A test sees the defaults, whatever the shell says."""
     monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _console():
+    """The log as a command finds it: the tests of commands leave theirs quiet, or on stderr."""
+    configure_console()
 
 
 @pytest.fixture(scope="session")

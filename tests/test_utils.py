@@ -24,7 +24,6 @@ from deepfm.utils.io import (
     write_json,
     write_text,
 )
-from deepfm.utils.logging import configure_console
 from tests.conftest import close_log_file
 
 DISK_FULL = OSError(28, "No space left on device")
@@ -267,11 +266,6 @@ class TestCheckpoints:
 
 
 class TestLogger:
-    @pytest.fixture(autouse=True)
-    def _console(self):
-        """As a command finds it: the tests of commands leave theirs quiet, or on stderr."""
-        configure_console()
-
     def test_writes_to_stdout(self, capsys):
         get_logger("deepfm.tests").info("%d rows", 3)
         captured = capsys.readouterr()

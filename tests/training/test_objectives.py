@@ -588,9 +588,11 @@ class TestGroupedScoring:
 
     @kinds
     @pytest.mark.parametrize("sizes", SIZES)
+    @pytest.mark.parametrize("smallest", [1, 64])
     @pytest.mark.parametrize("rows", [1, 16, 64])
-    def test_is_row_by_row_in_parts_of_any_size(self, kind, sizes, rows, monkeypatch):
+    def test_is_row_by_row_in_parts_of_any_size(self, kind, sizes, rows, smallest, monkeypatch):
         monkeypatch.setattr(scoring, "SCORING_ROWS", rows)
+        monkeypatch.setattr(scoring, "SMALL_GROUP", smallest)
         assert_same_scores(sequence_model_of(kind), grouped_rows(SIZES[sizes]))
 
     @kinds
@@ -671,13 +673,17 @@ class TestGroupedScoring:
         score_rows(sequence_model_of(kind), grouped_rows([40] * 7))
         assert sum(seen) == 7
 
-    def test_progress_ends_with_all_rows(self, monkeypatch):
+    @pytest.mark.parametrize(
+        ("smallest", "ends"), [(64, [10, 20, 30, 40, 44]), (1, [8, 12, 22, 32, 42, 44])], ids=["by count", "by group"]
+    )
+    def test_progress_ends_with_all_rows(self, smallest, ends, monkeypatch):
         monkeypatch.setattr(scoring, "SCORING_ROWS", 10)
+        monkeypatch.setattr(scoring, "SMALL_GROUP", smallest)
         seen = []
         score_rows(
             sequence_model_of("sin gate attends"), grouped_rows([4, 4, 4, 30, 2]), lambda *args: seen.append(args)
         )
-        assert seen == [(8, 44), (12, 44), (42, 44), (44, 44)]
+        assert seen == [(end, 44) for end in ends]
 
     @one_of_each
     def test_short_lists_beside_a_long_one_are_not_filled_up_without_bound(self, kind, monkeypatch):

@@ -123,7 +123,7 @@ class Wide(Linear):
     """Starts with logits far from 0 on both sides."""
 
     def forward(self, batch):
-        return super().forward(batch) + 3.0 * batch["price"]
+        return super().forward(batch) + 4.0 * batch["price"]
 
 
 class OnlyNoise(Linear):

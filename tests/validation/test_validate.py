@@ -188,7 +188,7 @@ class TestFaults:
         assert found == {}
         assert report.passed
         assert [finding.failed for finding in report.findings] == [False]
-        assert "centred but wide" in report.findings[0].meaning
+        assert "wide of 0" in report.findings[0].meaning
 
     def test_a_model_that_does_not_read_the_item(self):
         _, found = findings_of(faults.OnlyNoise)
