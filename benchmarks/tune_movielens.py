@@ -57,10 +57,14 @@ def main() -> None:
     args = parser.parse_args()
     import yaml
 
-    trials = yaml.safe_load(Path(args.trials).read_text())
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    if args.table and not Path(args.trials).exists():
+        known = {tuple(row["overrides"]) for row in done if row["config"] == args.config}
+        trials = [list(overrides) for overrides in sorted(known, key=len)]
+    else:
+        trials = yaml.safe_load(Path(args.trials).read_text())
     known = {(row["config"], tuple(row["overrides"]), row["seed"]) for row in done}
     wanted = [(args.config, trial, seed) for seed in args.seeds for trial in trials]
     left = [job for job in wanted if (job[0], tuple(job[1]), job[2]) not in known and not args.table]
