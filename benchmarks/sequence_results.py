@@ -208,6 +208,7 @@ user by user, with the bootstrap's 95 % interval.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", help="names of runs, or beginnings of them")
+    parser.add_argument("--seeds", type=int, default=5, help="at most so many of each run's seeds")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("outputs/sequence"))
     parser.add_argument("--table", action="store_true", help="train nothing")
@@ -216,7 +217,7 @@ def main() -> None:
     if not args.table:
         jobs = [
             (args.out / entry.name / f"s{seed}", entry, seed)
-            for seed in range(1, 1 + max(entry.seeds for entry in wanted))
+            for seed in range(1, 1 + args.seeds)
             for entry in wanted
             if seed <= entry.seeds
         ]
