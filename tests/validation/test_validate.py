@@ -27,7 +27,7 @@ def _one_thread():
 @pytest.fixture(scope="module")
 def sound():
     """Every model that ships, on data with a history."""
-    return validate(*sets(), config=CONFIG)
+    return validate(*sets(), config=CONFIG, epochs=2)
 
 
 def findings_of(*models, data=None, epochs=1):
