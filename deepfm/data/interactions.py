@@ -141,13 +141,13 @@ class Blocks(NamedTuple):
         features: `{field: (P·W, …)}`.
         labels: `(P·W,)`.
         hidden: `(P, W)` negatives that are none, since the user may not be shown them.
-        log_q: `(P, W)` the logarithm of the probability with which a row's item is drawn as a negative.
+        log_q: `(P, W)` the logarithm of the chance with which a row's item is drawn as a negative, where asked for.
     """
 
     features: Features
     labels: Tensor
     hidden: Tensor
-    log_q: Tensor
+    log_q: Tensor | None = None
 
 
 class CatalogueBlock(NamedTuple):
@@ -193,6 +193,8 @@ class TrainingInteractions(InteractionDataset):
     ) -> None:
         self.num_negatives, self.sampler, self.seed = num_negatives, sampler, seed
         self._like_users, self._like_items = users, items
+        self._excluded_pairs: Tensor | None = None
+        self._log_qs: dict[int, Tensor] = {}
         require_memory(
             len(users) * (1 + num_negatives) * ROW_BYTES,
             f"{len(users):,} likes with {num_negatives:,} negatives each",
@@ -217,13 +219,14 @@ class TrainingInteractions(InteractionDataset):
         numbers = torch.arange(*rows.indices(len(self)), device=self.device) if isinstance(rows, slice) else rows
         return numbers // (1 + self.num_negatives)
 
-    def blocks(self, likes: Tensor, num_in_batch: int = 0) -> Blocks:
+    def blocks(self, likes: Tensor, num_in_batch: int = 0, with_log_q: bool = True) -> Blocks:
         """Some likes with their negatives.
 
         Args:
             likes: `(P,)` numbers of likes.
             num_in_batch: items of the next so many likes of the batch that stand as further negatives of each; those
                 that the user may not be shown are hidden.
+            with_log_q: whether the chances of being drawn are given.
         """
         device, wide = self.device, 1 + self.num_negatives
         rows = (likes.unsqueeze(1) * wide + torch.arange(wide, device=device)).view(-1)
@@ -235,8 +238,7 @@ class TrainingInteractions(InteractionDataset):
             borrowed = items[:, 0][others]  # (P, num_in_batch)
             items = torch.cat([items, borrowed], dim=1)
             owners = users[:, :1].expand_as(borrowed)
-            excluded = self.sampler.excluded(owners.reshape(-1).cpu().numpy(), borrowed.reshape(-1).cpu().numpy())
-            taken = torch.from_numpy(excluded).to(device).view_as(borrowed)
+            taken = self._excluded(owners, borrowed)
             again = (steps >= len(likes)).expand_as(taken)  # a small batch has no more others
             hidden = torch.cat([hidden, taken | again | (borrowed == items[:, :1])], dim=1)
             users = users[:, :1].expand_as(items)
@@ -244,18 +246,33 @@ class TrainingInteractions(InteractionDataset):
         features |= {name: history.latest(likes) for name, history in self.histories.items()}
         labels = torch.zeros(items.shape, device=device)
         labels[:, 0] = 1.0
-        return Blocks(features, labels.view(-1), hidden, self._log_q(num_in_batch)[items])
+        log_q = self._log_q(num_in_batch)[items] if with_log_q else None
+        return Blocks(features, labels.view(-1), hidden, log_q)
 
     def catalogue_block(self, likes: Tensor) -> CatalogueBlock:
         """Some likes `(P,)` against the whole catalogue."""
         users, items = self.pairs(likes * (1 + self.num_negatives))
         features = self.describe(users, items)
         features |= {name: history.latest(likes) for name, history in self.histories.items()}
-        hidden = torch.from_numpy(self.sampler.excluded_mask(users.cpu().numpy())).to(self.device)
+        catalogue = torch.arange(self.sampler.num_items, device=self.device)
+        hidden = self._excluded(users.unsqueeze(1), catalogue)
         return CatalogueBlock(features, items, hidden.scatter_(1, items.unsqueeze(1), False), self.item_table)
+
+    def _excluded(self, users: Tensor, items: Tensor) -> Tensor:
+        """Whether the user of each pair may not be shown the item; of any shapes that go together, on the device."""
+        if self._excluded_pairs is None or self._excluded_pairs.device != users.device:
+            self._excluded_pairs = torch.as_tensor(self.sampler.excluded_pairs, device=users.device)
+        keys = users.long() * self.sampler.num_items + items
+        places = torch.searchsorted(self._excluded_pairs, keys).clamp_(max=len(self._excluded_pairs) - 1)
+        return self._excluded_pairs[places] == keys
 
     def _log_q(self, num_in_batch: int) -> Tensor:
         """`(C,)` of the mixture from which negatives come: uniform draws, and other likes of the batch."""
+        if num_in_batch not in self._log_qs or self._log_qs[num_in_batch].device != self.device:
+            self._log_qs = {num_in_batch: self._mixture(num_in_batch)}
+        return self._log_qs[num_in_batch]
+
+    def _mixture(self, num_in_batch: int) -> Tensor:
         counts = np.bincount(self._like_items, minlength=self.sampler.num_items) + 1.0  # no item is impossible
         share = num_in_batch / (self.num_negatives + num_in_batch)
         mixture = (1 - share) / self.sampler.num_items + share * counts / counts.sum()

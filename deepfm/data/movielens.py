@@ -163,6 +163,7 @@ class MovieLensAdapter:
             "candidates": candidates_fingerprint(self.candidates),
             "train_negatives": self.config.train_negatives,
             "num_neg_train": self.config.num_neg_train,
+            **({"max_history": self.max_history, "history_ties": self.config.history_ties} if self.max_history else {}),
         }
 
     def num_cold(self, split: str) -> int:
@@ -305,10 +306,6 @@ class MovieLensAdapter:
                 "%s: %d histories, %d of them longer than %d likes and cut to the latest, %d empty",
                 name, len(history), history.num_cut, self.max_history, history.num_empty,
             )  # fmt: skip
-        if not len(parts["training"].histories[HISTORY].events) or all(
-            part.histories[HISTORY].num_empty == len(part.histories[HISTORY]) for part in parts.values()
-        ):
-            log.warning("every history is empty, so a model learns nothing from behaviour; look at the timestamps")
 
 
 def _positions(table_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ class NegativeSampler:
         self._offsets = np.concatenate([[0], counts.cumsum()])
         self.num_allowed: Integers = num_items - counts
         """(num_users,) how many items each user may be shown."""
-        self._pairs, self._pair_items = pairs, pair_items
+        self._pairs = pairs
         order_in_user = np.arange(len(pairs)) - self._offsets[pair_users]
         self._keys = pair_users * (num_items + 1) + pair_items - order_in_user
 
@@ -67,21 +67,10 @@ class NegativeSampler:
         ranks = rng.choice(allowed, size=min(count, allowed), replace=False)
         return self._select(np.full(len(ranks), user), ranks)
 
-    def excluded(self, users: Integers, items: Integers) -> NDArray[np.bool_]:
-        """Whether each of `(N,)` pairs is excluded: `(N,)`."""
-        keys = users * self.num_items + items
-        places = np.searchsorted(self._pairs, keys).clip(max=max(0, len(self._pairs) - 1))
-        return self._pairs[places] == keys if len(self._pairs) else np.zeros(len(keys), dtype=bool)
-
-    def excluded_mask(self, users: Integers) -> NDArray[np.bool_]:
-        """Whether each item is excluded for each of `users (N,)`: `(N, num_items)`."""
-        mask = np.zeros((len(users), self.num_items), dtype=bool)
-        counts = self._offsets[users + 1] - self._offsets[users]
-        rows = np.repeat(np.arange(len(users)), counts)
-        ends = counts.cumsum()
-        places = np.arange(len(rows)) - np.repeat(ends - counts, counts) + np.repeat(self._offsets[users], counts)
-        mask[rows, self._pair_items[places]] = True
-        return mask
+    @property
+    def excluded_pairs(self) -> Integers:
+        """The excluded pairs as sorted numbers `user · num_items + item`, one at least (-1, where none is excluded)."""
+        return self._pairs if len(self._pairs) else np.array([-1])
 
     def _nothing_left(self, user: int) -> DataError:
         return DataError(

@@ -214,10 +214,12 @@ class DatasetSchema:
 
     def with_id_embedding_dim(self, embedding_dim: int) -> "DatasetSchema":
         """The same schema with another width for the user and the item field, and for what shares their tables."""
-        roles = {self.user_field, self.item_field} - {None}
+        roles = [name for name in (self.user_field, self.item_field) if name is not None]
+        owners = {self.table_owner(name).name for name in roles}
+        follows = {f.name for f in self.behaviour_fields if f.shares_embedding_with is None and self.item_field}
         fields = {
             name: dataclasses.replace(field, embedding_dim=embedding_dim)
-            if name in roles or self.table_owner(name).name in roles
+            if self.table_owner(name).name in owners or name in follows
             else field
             for name, field in self.fields.items()
         }

@@ -58,13 +58,13 @@ def fits(needed: int, device: torch.device) -> bool:
 
 
 def feed(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """Batches, of tensors in any nesting, on the device.
+    """Batches, of tensors (or None) in any nesting, on the device.
 
     On CUDA the next one is copied from pinned memory while this one is worked on, so one more is held.
     """
     if device.type != "cuda":
         for batch in batches:
-            yield tree_map(lambda tensor: tensor.to(device), batch)
+            yield tree_map(lambda part: part if part is None else part.to(device), batch)
         return
     side = torch.cuda.Stream(device)
 
@@ -82,8 +82,8 @@ def feed(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
         yield _arrived(upcoming, side, device)
 
 
-def _copied(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor if tensor.device == device else tensor.pin_memory().to(device, non_blocking=True)
+def _copied(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return tensor if tensor is None or tensor.device == device else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _arrived(batch: Any, side: torch.cuda.Stream, device: torch.device) -> Any:
@@ -91,8 +91,9 @@ def _arrived(batch: Any, side: torch.cuda.Stream, device: torch.device) -> Any:
     current = torch.cuda.current_stream(device)
     current.wait_stream(side)
 
-    def mark(tensor: Tensor) -> Tensor:
-        tensor.record_stream(current)
+    def mark(tensor: Tensor | None) -> Tensor | None:
+        if tensor is not None:
+            tensor.record_stream(current)
         return tensor
 
     return tree_map(mark, batch)

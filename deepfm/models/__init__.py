@@ -35,6 +35,7 @@ __all__ = [
     "create_model",
     "evaluation_mode",
     "model_class",
+    "schema_for",
     "xDeepFM",
 ]
 
@@ -59,8 +60,13 @@ def create_model(name: str, schema: DatasetSchema, config: ExperimentConfig) -> 
     Raises:
         ConfigError: the name is unknown, or sizes that do not fit together.
     """
+    return model_class(name)(schema_for(schema, config), config)
+
+
+def schema_for(schema: DatasetSchema, config: ExperimentConfig) -> DatasetSchema:
+    """A schema with the embedding widths that a configuration gives."""
     if config.feature.embedding_dim is not None:
         schema = schema.with_embedding_dim(config.feature.embedding_dim)
     if config.feature.id_embedding_dim is not None:
         schema = schema.with_id_embedding_dim(config.feature.id_embedding_dim)
-    return model_class(name)(schema, config)
+    return schema

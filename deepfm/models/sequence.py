@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 
 import torch
@@ -106,7 +107,12 @@ def _candidate(schema: DatasetSchema, field: FieldSchema) -> FieldSchema:
         candidate = schema.candidate_of(field.name)
     except SchemaError as error:
         raise ConfigError(str(error)) from error
-    if candidate.embedding_dim != field.embedding_dim or candidate.is_behaviour:
+    if candidate.is_behaviour:
+        raise ConfigError(
+            f"behaviour sequence {field.name!r} has the behaviour sequence {candidate.name!r} as its candidate; expected "
+            "a field of one value, such as the item's id"
+        )
+    if candidate.embedding_dim != field.embedding_dim:
         raise ConfigError(
             f"behaviour sequence {field.name!r} is {field.embedding_dim} wide and its candidate {candidate.name!r} "
             f"{candidate.embedding_dim}; expected the same width"
@@ -116,9 +122,6 @@ def _candidate(schema: DatasetSchema, field: FieldSchema) -> FieldSchema:
 
 def _columns(schema: DatasetSchema, wanted: FieldSchema) -> slice:
     """Where a field's own embedding stands in the flat embeddings."""
-    start = 0
-    for field in schema.interacting_fields:
-        if field.name == wanted.name:
-            return slice(start, start + field.embedding_dim)
-        start += field.embedding_dim
-    raise ConfigError(f"field {wanted.name!r} is no interacting field; give it a combiner")
+    widths = {field.name: field.embedding_dim for field in schema.interacting_fields}
+    start = sum(width for width, _ in zip(widths.values(), takewhile(wanted.name.__ne__, widths), strict=False))
+    return slice(start, start + wanted.embedding_dim)

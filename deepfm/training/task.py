@@ -117,8 +117,7 @@ class CTRTask(Task):
             return objectives.bce(blocks, labels.view_as(blocks)), len(labels)
         if training.loss == "bpr":
             return objectives.bpr(blocks, hidden), len(labels)
-        log_q = batch.log_q if training.log_q_correction else None
-        return objectives.softmax(blocks, hidden, log_q), len(labels)
+        return objectives.softmax(blocks, hidden, batch.log_q), len(labels)
 
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
         """AUC, log loss and, over groups, HR@K and NDCG@K of the validation set, and what the model wants watched."""
@@ -163,13 +162,6 @@ class CTRTask(Task):
 
     def _rows_of_a_block(self) -> int:
         training = self.config.training
-        if not isinstance(self.train_ds, TrainingInteractions):
-            if training.loss != "bce":
-                raise ConfigError(
-                    f"training.loss = {training.loss!r} ranks each like among sampled negatives, which these rows have "
-                    "not; use training.loss=bce, or training data with negatives"
-                )
-            return 1
         if training.loss == "full_softmax":
             self.model.require_catalogue()
         if training.log_q_correction and training.loss != "softmax":
@@ -181,9 +173,23 @@ class CTRTask(Task):
                 f"training.in_batch_negatives = {training.in_batch_negatives} goes with training.loss softmax or bpr, "
                 f"got {training.loss}"
             )
+        if not isinstance(self.train_ds, TrainingInteractions):
+            if training.loss != "bce":
+                raise ConfigError(
+                    f"training.loss = {training.loss!r} ranks each like among sampled negatives, which these rows have "
+                    "not; use training.loss=bce, or training data with negatives"
+                )
+            return 1
         if training.loss == "bce" and not self.train_ds.histories:
             return 1
-        return 1 + self.train_ds.num_negatives + training.in_batch_negatives
+        rows = 1 + self.train_ds.num_negatives + training.in_batch_negatives
+        if training.batch_size < rows * (1 + training.in_batch_negatives) and training.in_batch_negatives:
+            raise ConfigError(
+                f"training.in_batch_negatives = {training.in_batch_negatives} needs more likes than that in a batch, "
+                f"and training.batch_size = {training.batch_size} holds {training.batch_size // rows} of {rows} rows each; "
+                f"use a batch of at least {rows * (1 + training.in_batch_negatives)} rows or fewer in-batch negatives"
+            )
+        return rows
 
     def _num_units(self) -> int:
         """What is shuffled: rows, or likes."""
@@ -199,4 +205,5 @@ class CTRTask(Task):
             return self.train_ds.batch(units)
         if self.config.training.loss == "full_softmax":
             return self.train_ds.catalogue_block(units)
-        return self.train_ds.blocks(units, self.config.training.in_batch_negatives)
+        training = self.config.training
+        return self.train_ds.blocks(units, training.in_batch_negatives, training.log_q_correction)

@@ -67,7 +67,7 @@ def check_one_batch(model: str, loss: float, logits: Tensor) -> Finding | None:
     """A small batch is learned by heart; `logits` `(B, 1)` are those at the end."""
     if loss <= LEARNED:
         return None
-    values = logits.detach().double().flatten()
+    values = logits.detach().cpu().double().flatten()
     if float(values.std()) <= SAME_LOGIT * max(1.0, float(values.abs().mean())):
         seen = "and every row has the same logit"
         meaning = "The features do not reach the output: look at what forward reads, and for weights that are all zero."

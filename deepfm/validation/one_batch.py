@@ -50,8 +50,8 @@ def draw_batch(schema: DatasetSchema, dataset: TabularDataset, seed: int, device
     positions = rng.permutation(np.concatenate(drawn))
     features, found = dataset.batch(torch.as_tensor(positions, device=dataset.device))
     told_apart_by = [features[field.name] for field in schema.interacting_fields]
-    table = torch.cat([column.reshape(len(positions), -1).double() for column in told_apart_by], dim=1)
-    _, first = np.unique(table.cpu().numpy(), axis=0, return_index=True)
+    table = torch.cat([column.reshape(len(positions), -1).cpu().double() for column in told_apart_by], dim=1)
+    _, first = np.unique(table.numpy(), axis=0, return_index=True)
     first.sort()
     clicked = found.cpu().numpy()[first] > 0
     kept = np.sort(np.concatenate([first[clicked][:ROWS_OF_A_CLASS], first[~clicked][:ROWS_OF_A_CLASS]]))

@@ -14,7 +14,7 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema
 from deepfm.engine.settings import nearest
 from deepfm.errors import ConfigError
-from deepfm.models import MODELS, BaseCTRModel
+from deepfm.models import MODELS, BaseCTRModel, schema_for
 
 DEFAULT_MODELS = ("deepfm", "xdeepfm", "attention_deepfm", "bst", "din", "sin")
 
@@ -37,13 +37,12 @@ class ModelSource:
     reads_behaviour: bool | None
 
     def build(self, schema: DatasetSchema, config: ExperimentConfig) -> BaseCTRModel:
-        """A fresh model; `feature.embedding_dim`, where given, replaces every field's own width.
+        """A fresh model, with the embedding widths that the configuration gives.
 
         Raises:
             ConfigError: the factory gives no module, or one without a parameter.
         """
-        if config.feature.embedding_dim is not None:
-            schema = schema.with_embedding_dim(config.feature.embedding_dim)
+        schema = schema_for(schema, config)
         module = self.factory(schema, config)
         if not isinstance(module, nn.Module):
             raise ConfigError(f"{self.name} gives a {type(module).__name__}; expected a torch.nn.Module")

@@ -25,7 +25,8 @@ def shapes_table(report: ValidationReport) -> Table:
     rows += [[model.name, ", ".join(map(str, model.parts)) or "no part was reached"] for model in report.models]
     caption = (
         "B: rows of a batch; parts in the order in which they are called. The embedding gives first order (B, 1), "
-        "field embeddings (B, fields, width) and flat embeddings (B, total width)."
+        "field embeddings (B, fields, width), of 0 fields where a model has no use for them, and flat embeddings "
+        "(B, total width)."
     )
     return Table([Column("model"), Column("shapes through the network")], rows, caption, best=False)
 

@@ -98,8 +98,7 @@ class _HiddenLayer(Recomputable):
         """The same in evaluation mode, with the normalisation folded into the weights."""
         weight, bias = remembered(self, self._folded)
         if len(parts) > 1:
-            widths = [part.shape[1] for part in parts]
-            weights = remembered((self, "parts"), lambda: [w.contiguous() for w in weight.split(widths, dim=1)])
+            weights = remembered((self, "parts"), lambda: _columns(weight, parts))
             x = F.linear(parts[0], weights[0], bias)
             for part, columns in zip(parts[1:], weights[1:], strict=True):
                 x = x.addmm_(part, columns.t())
@@ -114,3 +113,8 @@ class _HiddenLayer(Recomputable):
             return weight, bias
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         return weight * scale.unsqueeze(1), (bias - norm.running_mean) * scale + norm.bias
+
+
+def _columns(weight: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+    """A weight's columns for each of some parts side by side."""
+    return [columns.contiguous() for columns in weight.split([part.shape[1] for part in parts], dim=1)]

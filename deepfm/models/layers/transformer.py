@@ -185,5 +185,5 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
     if embed_dim % num_heads:
         raise ConfigError(
             f"{num_heads} attention heads do not divide a width of {embed_dim}; choose a number of heads that divides "
-            "the embedding width of the behaviour sequence (feature.embedding_dim)"
+            "the width in which they attend: that of the behaviour sequence, or sin.encoder_dim"
         )
