@@ -109,8 +109,8 @@ def _candidate(schema: DatasetSchema, field: FieldSchema) -> FieldSchema:
         raise ConfigError(str(error)) from error
     if candidate.is_behaviour:
         raise ConfigError(
-            f"behaviour sequence {field.name!r} has the behaviour sequence {candidate.name!r} as its candidate; expected "
-            "a field of one value, such as the item's id"
+            f"behaviour sequence {field.name!r} has another, {candidate.name!r}, as its candidate; expected a "
+            "field of one value, such as the item's id"
         )
     if candidate.embedding_dim != field.embedding_dim:
         raise ConfigError(

@@ -12,6 +12,7 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.interactions import Blocks, CatalogueBlock, TrainingInteractions
+from deepfm.data.schema import DatasetSchema
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
@@ -19,9 +20,11 @@ from deepfm.models import BaseCTRModel
 from deepfm.training import objectives
 from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
 from deepfm.training.monitors import Monitor, monitored
+from deepfm.utils.logging import get_logger
 from deepfm.utils.seeding import random_stream
 
 Batch = tuple[Features, Tensor] | Blocks | CatalogueBlock
+log = get_logger(__name__)
 SPARSE_ROWS = 100_000  # from so many table rows on, a dense gradient costs more than the rows that a batch holds
 
 
@@ -78,6 +81,8 @@ class CTRTask(Task):
                 "auc or logloss"
             )
         self.block_rows = self._rows_of_a_block()
+        if model.reads_behaviour and not _has_behaviour(train_ds, model.schema):
+            log.warning("every history is empty in training, so behaviour teaches nothing; look at the time column")
         normalised = any(isinstance(part, nn.BatchNorm1d) for part in model.modules())
         if normalised and min(config.training.batch_size, len(train_ds)) < 2:
             raise ConfigError(
@@ -117,7 +122,8 @@ class CTRTask(Task):
             return objectives.bce(blocks, labels.view_as(blocks)), len(labels)
         if training.loss == "bpr":
             return objectives.bpr(blocks, hidden), len(labels)
-        return objectives.softmax(blocks, hidden, batch.log_q), len(labels)
+        log_q = batch.log_q if training.log_q_correction else None
+        return objectives.softmax(blocks, hidden, log_q), len(labels)
 
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
         """AUC, log loss and, over groups, HR@K and NDCG@K of the validation set, and what the model wants watched."""
@@ -186,7 +192,7 @@ class CTRTask(Task):
         if training.batch_size < rows * (1 + training.in_batch_negatives) and training.in_batch_negatives:
             raise ConfigError(
                 f"training.in_batch_negatives = {training.in_batch_negatives} needs more likes than that in a batch, "
-                f"and training.batch_size = {training.batch_size} holds {training.batch_size // rows} of {rows} rows each; "
+                f"and training.batch_size = {training.batch_size} holds {training.batch_size // rows} of {rows} rows; "
                 f"use a batch of at least {rows * (1 + training.in_batch_negatives)} rows or fewer in-batch negatives"
             )
         return rows
@@ -207,3 +213,14 @@ class CTRTask(Task):
             return self.train_ds.catalogue_block(units)
         training = self.config.training
         return self.train_ds.blocks(units, training.in_batch_negatives, training.log_q_correction)
+
+
+def _has_behaviour(dataset: TabularDataset, schema: DatasetSchema) -> bool:
+    """Whether any row of a data set has an event in a behaviour sequence."""
+    for field in schema.behaviour_fields:
+        if field.name in dataset.histories:
+            if dataset.histories[field.name].num_empty < len(dataset.histories[field.name]):
+                return True
+        elif bool(dataset.batch(slice(None))[0][field.name].any()):
+            return True
+    return False

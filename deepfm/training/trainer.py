@@ -77,8 +77,6 @@ class Trainer:
                 dataset.to(self.device)
             else:
                 log.info("%r stays in main memory, as %s has too little free; batches are copied", dataset, self.device)
-        if model.reads_behaviour and not has_behaviour(train_ds, schema):
-            log.warning("every training history is empty, so behaviour teaches nothing; look at the time column")
         self.evaluations: dict[str, Evaluation] = {}
         self.monitors: dict[str, Mapping[str, Monitor]] = {}
         self.best_validation: Evaluation | None = None
@@ -148,17 +146,6 @@ class Trainer:
         if method != "none" and evaluation is not None:
             self.model.calibration = fit_calibration(method, evaluation.scores, evaluation.labels)
             log.info("predict gives probabilities calibrated on the validation set, %s", self.model.calibration)
-
-
-def has_behaviour(dataset: TabularDataset, schema: DatasetSchema) -> bool:
-    """Whether any row of a data set has an event in a behaviour sequence."""
-    for field in schema.behaviour_fields:
-        if field.name in dataset.histories:
-            if dataset.histories[field.name].num_empty < len(dataset.histories[field.name]):
-                return True
-        elif bool(dataset.batch(slice(None))[0][field.name].any()):
-            return True
-    return False
 
 
 class _EpochLog(Observer):

@@ -483,14 +483,14 @@ class TestMovieLens:
 
 @pytest.fixture
 def logged():
-    """What the adapter logs (the package's logger does not propagate): level and text."""
+    """What the package logs (its root's logger does not propagate): level and text."""
     records = []
 
     class Keep(logging.Handler):
         def emit(self, record):
             records.append((record.levelname, record.getMessage()))
 
-    handler, logger = Keep(level=logging.INFO), logging.getLogger("deepfm.data.movielens")
+    handler, logger = Keep(level=logging.INFO), logging.getLogger("deepfm")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -538,10 +538,10 @@ class TestWhatIsSaid:
         folder = rewritten(small_dir, tmp_path / "one second", times=dict.fromkeys(range(rows), 880_000_000))
         schema, train, validation, _ = adapter_of(folder, history_ties="strictly_earlier").build()
         assert train.histories[HISTORY].num_empty == train.num_likes
-        assert [message for level, message in logged if level == "WARNING" and "every history is empty" in message]
         config = load_config(None, ["device=cpu", "training.num_epochs=2", "training.batch_size=1024",
                                     "dnn.hidden_units=[8]", "cin.layer_sizes=[4]"])  # fmt: skip
         task = CTRTask(create_model(name, schema, config), config, train, validation)
+        assert [message for level, message in logged if level == "WARNING" and "every history is empty" in message]
         state = fit(task, config.training, device=CPU)
         assert state.history[-1]["loss"] < state.history[0]["loss"]
         assert np.isfinite(score_rows(task.model, validation)).all()
