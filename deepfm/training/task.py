@@ -81,8 +81,6 @@ class CTRTask(Task):
                 "auc or logloss"
             )
         self.block_rows = self._rows_of_a_block()
-        if model.reads_behaviour and not _has_behaviour(train_ds, model.schema):
-            log.warning("every history is empty in training, so behaviour teaches nothing; look at the time column")
         normalised = any(isinstance(part, nn.BatchNorm1d) for part in model.modules())
         if normalised and min(config.training.batch_size, len(train_ds)) < 2:
             raise ConfigError(
@@ -156,6 +154,8 @@ class CTRTask(Task):
     @contextmanager
     def training(self) -> Iterator[None]:
         """Large tables, and those with an optimizer of their own, have sparse gradients for a while."""
+        if self.model.reads_behaviour and not _has_behaviour(self.train_ds, self.model.schema):
+            log.warning("every history is empty in training, so behaviour teaches nothing; look at the time column")
         self.model.embedding.sparse_gradients = self.sparse_gradients
         try:
             yield
