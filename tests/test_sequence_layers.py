@@ -15,6 +15,7 @@ from deepfm.models.layers import (
     RecencyBias,
     TargetAttention,
     TransformerEncoder,
+    target_attention,
 )
 from deepfm.models.layers.target_attention import STEEPEST
 from deepfm.models.layers.transformer import Positions, ages
@@ -512,3 +513,11 @@ class TestGatedFusion:
         fusion = randomise(GatedFusion(3)).double()
         inputs = [torch.randn(2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
         assert torch.autograd.gradcheck(fusion, inputs)
+
+
+@pytest.mark.parametrize("values", [1, 40, 200, 1000])
+def test_an_activation_unit_in_chunks_is_the_whole(values, monkeypatch):
+    unit, candidates, history = ActivationUnit(E, [5, 3]), torch.randn(U, W, E), torch.randn(U, L, E)
+    whole = unit.weights(candidates, history)
+    monkeypatch.setattr(target_attention, "CHUNK_VALUES", values)
+    close(unit.weights(candidates, history), whole)

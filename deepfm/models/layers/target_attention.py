@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deepfm.models.layers.transformer import HIDDEN, ages, check_heads, split_heads
 
+CHUNK_VALUES = 1 << 19  # hidden values of an activation unit that are formed at once on CPU: they stay in the cache
 STEEPEST = 0.3  # the first head's initial loss of attention per event; each further head starts at half of the last
 
 
@@ -116,11 +117,26 @@ class ActivationUnit(nn.Module):
         """The weight `(U, W, L)` of each token for each candidate, before masking."""
         first = self.hidden[0]
         assert isinstance(first, nn.Linear)
+        wide = max(
+            1, CHUNK_VALUES // max(1, history.shape[1] * first.out_features)
+        )  # candidates of one history at once
+        size = max(1, wide // max(1, candidates.shape[1]))  # histories at once
+        if candidates.device.type != "cpu" or (size >= len(history) and wide >= candidates.shape[1]):
+            return self._weights(candidates, history)
+        rows = []
+        for own, tokens in zip(candidates.split(size), history.split(size), strict=True):
+            rows.append(torch.cat([self._weights(part, tokens) for part in own.split(wide, dim=1)], dim=1))
+        return torch.cat(rows)
+
+    def _weights(self, candidates: Tensor, history: Tensor) -> Tensor:
+        first = self.hidden[0]
+        assert isinstance(first, nn.Linear)
         of_candidate, of_token, of_difference, of_product = first.weight.chunk(4, dim=1)  # each (H, E)
         x = (history.unsqueeze(1) * candidates.unsqueeze(2)) @ of_product.t()  # (U, W, L, H)
-        x = x + F.linear(candidates, of_candidate + of_difference, first.bias).unsqueeze(2)
-        x = x + F.linear(history, of_token - of_difference).unsqueeze(1)
+        x += F.linear(candidates, of_candidate + of_difference, first.bias).unsqueeze(2)
+        x += F.linear(history, of_token - of_difference).unsqueeze(1)
+        x = torch.relu_(x)
         for layer in list(self.hidden)[1:]:
-            x = layer(torch.relu(x))
-        weight: Tensor = self.weight(torch.relu(x)).squeeze(-1)
+            x = torch.relu_(layer(x))
+        weight: Tensor = self.weight(x).squeeze(-1)
         return weight
