@@ -143,6 +143,13 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
                     f"to {field.vocabulary_size - 1}, its vocabulary"
                 )
 
+    def has_events(self, name: str) -> bool:
+        """Whether any history of a behaviour sequence holds an event."""
+        if name in self.histories:
+            return self.histories[name].num_empty < len(self.histories[name])
+        column = self._stored_column(name)
+        return column is not None and bool(column.any())
+
     def _check_rows(self, columns: Mapping[str, Tensor]) -> None:
         for name, column in columns.items():
             if len(column) != len(self.labels):

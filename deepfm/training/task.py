@@ -12,7 +12,6 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.interactions import Blocks, CatalogueBlock, TrainingInteractions
-from deepfm.data.schema import DatasetSchema
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
@@ -154,7 +153,8 @@ class CTRTask(Task):
     @contextmanager
     def training(self) -> Iterator[None]:
         """Large tables, and those with an optimizer of their own, have sparse gradients for a while."""
-        if self.model.reads_behaviour and not _has_behaviour(self.train_ds, self.model.schema):
+        names = [field.name for field in self.model.schema.behaviour_fields]
+        if self.model.reads_behaviour and not any(map(self.train_ds.has_events, names)):
             log.warning("every history is empty in training, so behaviour teaches nothing; look at the time column")
         self.model.embedding.sparse_gradients = self.sparse_gradients
         try:
@@ -213,14 +213,3 @@ class CTRTask(Task):
             return self.train_ds.catalogue_block(units)
         training = self.config.training
         return self.train_ds.blocks(units, training.in_batch_negatives, training.log_q_correction)
-
-
-def _has_behaviour(dataset: TabularDataset, schema: DatasetSchema) -> bool:
-    """Whether any row of a data set has an event in a behaviour sequence."""
-    for field in schema.behaviour_fields:
-        if field.name in dataset.histories:
-            if dataset.histories[field.name].num_empty < len(dataset.histories[field.name]):
-                return True
-        elif bool(dataset.batch(slice(None))[0][field.name].any()):
-            return True
-    return False
