@@ -515,9 +515,34 @@ class TestGatedFusion:
         assert torch.autograd.gradcheck(fusion, inputs)
 
 
-@pytest.mark.parametrize("values", [1, 40, 200, 1000])
-def test_an_activation_unit_in_chunks_is_the_whole(values, monkeypatch):
-    unit, candidates, history = ActivationUnit(E, [5, 3]), torch.randn(U, W, E), torch.randn(U, L, E)
-    whole = unit.weights(candidates, history)
+@pytest.mark.parametrize("values", [1, 40, 90, 200])
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_an_activation_unit_in_chunks_is_the_whole(values, normalize, biased, monkeypatch):
+    """Histories of every length, none among them, padded at either end, with gradients."""
+    unit = randomise(ActivationUnit(E, [5, 3], normalize))
+    lengths = torch.tensor([3, 0, L, 1, 2, L, 0, 1])
+    ages = torch.arange(L).expand(len(lengths), L)
+    mask = torch.where(torch.arange(len(lengths)).unsqueeze(1) % 2 == 0, ages, L - 1 - ages) < lengths.unsqueeze(1)
+    given = torch.randn(len(lengths), W, E), torch.randn(len(lengths), L, E), torch.randn(len(lengths), L)
+    answers = []
+    for size in (1 << 20, values):
+        monkeypatch.setattr(target_attention, "CHUNK_VALUES", size)
+        candidates, history, bias = (tensor.clone().requires_grad_() for tensor in given)
+        unit.zero_grad()
+        interest = unit(candidates, history, mask, bias if biased else None)
+        interest.square().sum().backward()
+        inputs = (candidates, history, bias) if biased else (candidates, history)
+        answers.append([interest, *(tensor.grad for tensor in inputs), *(w.grad.clone() for w in unit.parameters())])
+    for got, wanted in zip(*answers, strict=True):
+        close(got, wanted, 1e-5)
+    assert not answers[0][0][1].any()
+    assert answers[0][0][0].all()
+
+
+@pytest.mark.parametrize("values", [1, 200, 1 << 20])
+def test_a_table_of_pairs_holds_the_weight_of_each_token_for_each_candidate(values, monkeypatch):
+    unit, candidates, tokens = randomise(ActivationUnit(E, [5, 3])), torch.randn(9, E), torch.randn(7, E)
+    wanted = unit.weights(candidates.unsqueeze(0), tokens.unsqueeze(0))[0]
     monkeypatch.setattr(target_attention, "CHUNK_VALUES", values)
-    close(unit.weights(candidates, history), whole)
+    close(unit.table(candidates, tokens), wanted.t(), 1e-5)

@@ -30,7 +30,8 @@ class DeepCTRTorch(Contender):
 
     def __init__(self, workload: Workload, overrides: dict[str, str]) -> None:
         super().__init__(workload, overrides)
-        columns = [_feature(field, workload.embedding_dim) for field in workload.fields]
+        read = [field for field in workload.fields if workload.model == "din" or not field.shares_table_with]
+        columns = [_feature(field, workload.embedding_dim) for field in read]
         tower = {
             "dnn_hidden_units": workload.hidden_units,
             "dnn_dropout": workload.dropout,

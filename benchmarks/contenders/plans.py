@@ -107,9 +107,10 @@ ASSEMBLED = (
     "layers, as they are there."
 )
 SIN_NOTE = (
-    "No peer has SIN; here are the fastest DIN and the fastest BST of a peer, which have no CIN. SIN: one layer, four "
-    "heads, feed forward 64 wide, all 50 places are encoded, the candidate attends to them, a CIN 128-128 over the "
-    "seven fields, first order."
+    "No peer has SIN, which is about a BST and an xDeepFM in one; here are the fastest DIN and BST of a peer, which "
+    "have no CIN, and the one xDeepFM that has SIN's CIN, without a history. SIN: one layer, four heads, feed forward "
+    "64 wide, all 50 places are encoded, the candidate attends to them, a CIN 128-128 over the seven fields, with ReLU "
+    "and split halves, first order; `as configured` has the CIN of configs/sin_movielens.yaml."
 )
 
 
@@ -145,7 +146,8 @@ SEQUENCES = {
     "feedforward_dim": 64,
     "scoring_rows": HISTORY_SCORING_ROWS,
 }
-DIN, BST, SIN = ({**SEQUENCES, "model": model} for model in ("din", "bst", "sin"))
+DIN, BST = ({**SEQUENCES, "model": model} for model in ("din", "bst"))
+SIN = {**SEQUENCES, "model": "sin", "cin_layers": (128, 128), "cin_split_half": True, "cin_activation": "relu"}
 FUXICTR_LOOP = replace(FUXICTR, name="FuxiCTR, a loop over users", predict="per-user")
 DIN_ENTRIES = (OURS, OURS_PLAIN, FUXICTR, FUXICTR_LOOP, DEEPCTR, RECHUB)
 BST_ENTRIES = (
@@ -158,6 +160,7 @@ BST_ENTRIES = (
 )
 SIN_ENTRIES = (
     OURS,
+    replace(OURS, name="deepfm, CIN 16-16, as configured", overrides=("cin.layer_sizes=[16,16]",)),
     OURS_PLAIN,
     *(
         replace(entry, name=name, overrides=(f"model={model}",), extra=extra)
@@ -165,6 +168,7 @@ SIN_ENTRIES = (
             (FUXICTR, "FuxiCTR's DIN", "din", False),
             (FUXICTR_LOOP, "FuxiCTR's DIN, a loop over users", "din", False),
             (RECHUB, "torch-rechub's BST", "bst", False),
+            (DEEPCTR, "DeepCTR-Torch's xDeepFM, no history", "xdeepfm", False),
             (DEEPCTR, "DeepCTR-Torch's DIN", "din", True),
             (FUXICTR, "FuxiCTR's BST, with positions", "bst", True),
         )

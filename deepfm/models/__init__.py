@@ -9,7 +9,7 @@ from deepfm.models.base import BaseCTRModel, evaluation_mode
 from deepfm.models.bst import BST
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.din import DIN
-from deepfm.models.sequence import Behaviour, SequenceModel
+from deepfm.models.sequence import Behaviour, Origins, SequenceModel
 from deepfm.models.sin import SIN
 from deepfm.models.xdeepfm import xDeepFM
 
@@ -31,6 +31,7 @@ __all__ = [
     "BaseCTRModel",
     "Behaviour",
     "DeepFM",
+    "Origins",
     "SequenceModel",
     "create_model",
     "evaluation_mode",

@@ -8,6 +8,7 @@ from deepfm.config import DINConfig, ExperimentConfig
 from deepfm.data.schema import FieldSchema
 from deepfm.models.layers import ActivationUnit, RecencyBias
 from deepfm.models.layers.embedding import module_key
+from deepfm.models.layers.kernels import remembered
 from deepfm.models.sequence import NO_BEHAVIOUR, Behaviour, InterestFM, SequenceModel
 
 
@@ -54,5 +55,10 @@ class _Attention(nn.Module):
     def forward(self, behaviour: Behaviour) -> Tensor:
         """`(B, E)`."""
         bias = None if self.recency is None else self.recency(behaviour.mask).squeeze(1)  # (U, L)
-        interest: Tensor = self.unit(behaviour.candidates, behaviour.tokens, behaviour.mask, bias)
-        return interest.flatten(0, 1)
+        origins = behaviour.origins
+        if origins is None:
+            interest: Tensor = self.unit(behaviour.candidates, behaviour.tokens, behaviour.mask, bias)
+            return interest.flatten(0, 1)
+        weights = remembered(self, lambda: self.unit.table(origins.candidate_table, origins.token_table))  # (V, N)
+        weights = weights[origins.tokens.unsqueeze(2), origins.candidates.unsqueeze(1)].transpose(1, 2)  # (U, W, L)
+        return self.unit.combine(weights, behaviour.tokens, behaviour.mask, bias).flatten(0, 1)

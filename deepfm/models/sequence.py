@@ -17,6 +17,23 @@ from deepfm.models.layers import FMInteraction
 
 
 @dataclass(frozen=True, eq=False)
+class Origins:
+    """Where the vectors of a behaviour come from, so that what a token means to a candidate can be looked up.
+
+    Args:
+        token_table: `(V, E)` all tokens.
+        candidate_table: `(N, E)` all candidates.
+        tokens: `(U, L)` rows of the first.
+        candidates: `(U, W)` rows of the second.
+    """
+
+    token_table: Tensor
+    candidate_table: Tensor
+    tokens: Tensor
+    candidates: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Behaviour:
     """The histories of U users or moments, each with its W candidates: B = U·W rows.
 
@@ -24,11 +41,13 @@ class Behaviour:
         tokens: `(U, L, E)` embedded events, oldest first; zeros at padding.
         mask: `(U, L)`, true at events.
         candidates: `(U, W, E)` embedded candidates.
+        origins: given by a scorer that will ask for more pairs of token and candidate than there are different ones.
     """
 
     tokens: Tensor
     mask: Tensor
     candidates: Tensor
+    origins: Origins | None = None
 
 
 class InterestFM(nn.Module):

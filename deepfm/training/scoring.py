@@ -14,10 +14,11 @@ from deepfm.data.batches import Features
 from deepfm.data.dataset import Rows, TabularDataset
 from deepfm.data.interactions import InteractionDataset
 from deepfm.engine.memory import free_memory
-from deepfm.models import BaseCTRModel, Behaviour, SequenceModel
+from deepfm.models import BaseCTRModel, Behaviour, Origins, SequenceModel
 
 SCORING_ROWS = 4_096  # rows a forward pass: enough to amortise calls, few enough to stay in the cache
 SMALL_GROUP = 64  # below this mean size of a group, each row has its history for itself
+PAIR_TABLE = 1 << 25  # different pairs of token and candidate that a table may hold
 ENTITY_COPIES = 8  # of all users' and items' embeddings that making and using them may take at once
 Scorer = Callable[[Rows], Tensor]
 Views = tuple[Tensor, Tensor, Tensor]  # first order (n, 1), field embeddings (n, f, D), flat embeddings (n, t)
@@ -90,6 +91,7 @@ class _PairScorer:
             for name, columns in model.behaviour_columns.items():
                 of_users = model.schema.candidate_of(name).name in dataset.user_table
                 self.candidates[name] = (users if of_users else items)[2][:, columns].contiguous(), of_users
+        self.tables = {name: self._token_table(name) for name in self.candidates}
 
     def __call__(self, rows: Rows) -> Tensor:
         users, items = (positions.to(self.device) for positions in self.dataset.pairs(rows))
@@ -118,9 +120,22 @@ class _PairScorer:
         answers = {}
         for name, (tokens, mask) in self.model.embedding.embed_histories(histories).items():
             vectors, of_users = self.candidates[name]
-            candidates = vectors.index_select(0, users if of_users else items)
-            answers[name] = Behaviour(tokens, mask, candidates.unflatten(0, (len(moments), -1)))
+            rows = users if of_users else items
+            candidates = vectors.index_select(0, rows).unflatten(0, (len(moments), -1))
+            table, origins = self.tables[name], None
+            if table is not None:
+                origins = Origins(table, vectors, histories[name], rows.unflatten(0, (len(moments), -1)))
+            answers[name] = Behaviour(tokens, mask, candidates, origins)
         return answers
+
+    def _token_table(self, name: str) -> Tensor | None:
+        """The vectors `(V, E)` of all tokens of a history; None where a table of all pairs would not pay."""
+        field, vectors = self.model.schema.fields[name], self.candidates[name][0]
+        pairs = field.vocabulary_size * len(vectors)
+        if pairs > PAIR_TABLE or pairs > len(self.dataset) * field.max_length // 2:
+            return None
+        weight: Tensor = self.model.embedding.field_weight(name)
+        return weight
 
     def _views(self, own: Features, other: Features) -> Views:
         """The three views of one side: padding and zeros on the other side add nothing."""

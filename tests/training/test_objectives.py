@@ -16,6 +16,7 @@ from deepfm.data.negatives import NegativeSampler
 from deepfm.engine.loop import fit
 from deepfm.errors import ConfigError
 from deepfm.models import SIN, create_model
+from deepfm.models.layers import ActivationUnit
 from deepfm.training import objectives, scoring
 from deepfm.training.evaluation import evaluate_scores, score_rows
 from deepfm.training.monitors import monitored
@@ -672,6 +673,30 @@ class TestGroupedScoring:
         )
         score_rows(sequence_model_of(kind), grouped_rows([40] * 7))
         assert sum(seen) == 7
+
+    @pytest.mark.parametrize("kind", [kind for kind in SEQUENCE_OPTIONS if kind.startswith("din")])
+    @pytest.mark.parametrize("written_out", [False, True])
+    def test_din_weighs_each_pair_of_items_once_where_there_are_few(self, kind, written_out, monkeypatch):
+        tables, make = [], ActivationUnit.table
+        monkeypatch.setattr(ActivationUnit, "table", lambda *args: tables.append(make(*args)) or tables[-1])
+        model = sequence_model_of(kind)
+        assert_same_scores(model, grouped_rows(SIZES["ragged"], written_out=written_out))
+        assert not tables
+        many = grouped_rows([40] * 12, written_out=written_out)
+        assert_same_scores(model, many)
+        assert [table.shape for table in tables] == ([] if written_out else [(25, NUM_ITEMS)])
+        monkeypatch.setattr(scoring, "PAIR_TABLE", 25 * NUM_ITEMS - 1)
+        assert_same_scores(model, many)
+        assert len(tables) == (0 if written_out else 1)
+
+    def test_din_forms_its_pairs_anew_for_changed_weights(self):
+        model, dataset = sequence_model_of("din normalize=false recency=false"), grouped_rows([40] * 12)
+        for part in ("embedding.tables.4.weight", "attention.history.unit.hidden.0.weight"):
+            before = score_rows(model, dataset)
+            with torch.no_grad():
+                model.state_dict()[part][1:] += 0.7
+            assert abs(score_rows(model, dataset) - before).max() > 1e-4, part
+            assert_same_scores(model, dataset)
 
     @pytest.mark.parametrize(
         ("smallest", "ends"), [(64, [10, 20, 30, 40, 44]), (1, [8, 12, 22, 32, 42, 44])], ids=["by count", "by group"]

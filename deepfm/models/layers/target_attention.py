@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -106,29 +107,43 @@ class ActivationUnit(nn.Module):
         Args:
             bias: `(U, L)`, added to every candidate's weights.
         """
-        weights = self.weights(candidates, history)  # (U, W, L)
+        wide = self._candidates_at_once(history.shape[1])
+        size = max(1, wide // max(1, candidates.shape[1]))  # histories at once
+        whole = size >= len(history) and wide >= candidates.shape[1]
+        if whole or candidates.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.combine(self.weights(candidates, history), history, mask, bias)
+        order = mask.sum(dim=1).argsort()  # histories of like length together, so that little padding is worked on
+        parts = [x if x is None else x.index_select(0, order).split(size) for x in (candidates, history, mask, bias)]
+        rows = []
+        for own, tokens, seen, extra in zip(*(part or repeat(None) for part in parts), strict=False):
+            places = seen.any(dim=0).nonzero()
+            span = slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 1)
+            near = tokens[:, span], seen[:, span], None if extra is None else extra[:, span]
+            attended = [self.combine(self.weights(few, near[0]), *near) for few in own.split(wide, dim=1)]
+            rows.append(attended[0] if len(attended) == 1 else torch.cat(attended, dim=1))
+        return torch.cat(rows).index_select(0, order.argsort())
+
+    def combine(self, weights: Tensor, history: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The sum `(U, W, E)` of a history's tokens under weights `(U, W, L)`; the rest as for `forward`."""
         if bias is not None:
             weights = weights + bias.unsqueeze(1)
         if self.normalize:
             weights = weights.masked_fill(~mask.unsqueeze(1), HIDDEN).softmax(dim=-1)
         return (weights * mask.unsqueeze(1)) @ history
 
-    def weights(self, candidates: Tensor, history: Tensor) -> Tensor:
-        """The weight `(U, W, L)` of each token for each candidate, before masking."""
+    def table(self, candidates: Tensor, tokens: Tensor) -> Tensor:
+        """The weight `(V, N)` of each of V tokens `(V, E)` for each of N candidates `(N, E)`, before masking."""
+        parts = candidates.unsqueeze(0).split(self._candidates_at_once(len(tokens)), dim=1)
+        return torch.cat([self.weights(few, tokens.unsqueeze(0)) for few in parts], dim=1).squeeze(0).t().contiguous()
+
+    def _candidates_at_once(self, length: int) -> int:
+        """How many candidates of one history of a length have hidden values that stay in the cache."""
         first = self.hidden[0]
         assert isinstance(first, nn.Linear)
-        wide = max(
-            1, CHUNK_VALUES // max(1, history.shape[1] * first.out_features)
-        )  # candidates of one history at once
-        size = max(1, wide // max(1, candidates.shape[1]))  # histories at once
-        if candidates.device.type != "cpu" or (size >= len(history) and wide >= candidates.shape[1]):
-            return self._weights(candidates, history)
-        rows = []
-        for own, tokens in zip(candidates.split(size), history.split(size), strict=True):
-            rows.append(torch.cat([self._weights(part, tokens) for part in own.split(wide, dim=1)], dim=1))
-        return torch.cat(rows)
+        return max(1, CHUNK_VALUES // max(1, length * first.out_features))
 
-    def _weights(self, candidates: Tensor, history: Tensor) -> Tensor:
+    def weights(self, candidates: Tensor, history: Tensor) -> Tensor:
+        """The weight `(U, W, L)` of each token for each candidate, before masking."""
         first = self.hidden[0]
         assert isinstance(first, nn.Linear)
         of_candidate, of_token, of_difference, of_product = first.weight.chunk(4, dim=1)  # each (H, E)
