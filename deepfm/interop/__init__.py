@@ -1,0 +1,1 @@
+"""Ways in from other libraries; import its packages by name, this one loads nothing."""
