@@ -16,6 +16,8 @@ _NAMES = {
     "FieldSchema": "deepfm.data.schema",
     "TabularDataset": "deepfm.data.dataset",
     "MovieLensAdapter": "deepfm.data.movielens",
+    "TableAdapter": "deepfm.data.table",
+    "TableSchema": "deepfm.data.table_schema",
     "create_model": "deepfm.models",
     "DeepFM": "deepfm.models",
     "xDeepFM": "deepfm.models",

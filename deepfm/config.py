@@ -12,6 +12,46 @@ from pathlib import Path
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.settings import load_settings, setting
 from deepfm.errors import ConfigError
+from deepfm.model_settings import (
+    AFMConfig,
+    AttentionConfig,
+    AutoIntConfig,
+    BSTConfig,
+    CINConfig,
+    DCNConfig,
+    DCNv2Config,
+    DINConfig,
+    DNNConfig,
+    FinalMLPConfig,
+    FMConfig,
+    MaskNetConfig,
+    NFMConfig,
+    SINConfig,
+)
+
+__all__ = [
+    "DATA_DIR_VARIABLE",
+    "METRIC_NAMES",
+    "AFMConfig",
+    "AttentionConfig",
+    "AutoIntConfig",
+    "BSTConfig",
+    "CINConfig",
+    "DCNConfig",
+    "DCNv2Config",
+    "DINConfig",
+    "DNNConfig",
+    "DataConfig",
+    "ExperimentConfig",
+    "FMConfig",
+    "FeatureConfig",
+    "FinalMLPConfig",
+    "MaskNetConfig",
+    "NFMConfig",
+    "SINConfig",
+    "TrainingConfig",
+    "load_config",
+]
 
 DATA_DIR_VARIABLE = "DEEPFM_DATA_DIR"
 METRIC_NAMES = ("auc", "logloss", "hr@K", "ndcg@K")
@@ -19,10 +59,20 @@ METRIC_NAMES = ("auc", "logloss", "hr@K", "ndcg@K")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which data, how it is split, and how negatives and candidates are drawn."""
+    """Which data, how it is split, and how negatives and candidates are drawn.
 
-    dataset_name: str = setting("movielens", choices=("movielens",))
+    `table` is any table in three files: its split is that of the files, which `train_file`, `valid_file` and
+    `test_file` name where they are not `train`, `valid` and `test` with a suffix, and `table_schema` is the YAML file
+    that describes its columns, `schema.yaml` beside them where it is left out. The settings after those are of
+    MovieLens.
+    """
+
+    dataset_name: str = setting("movielens", choices=("movielens", "table"))
     data_dir: str = "data/ml-100k"
+    table_schema: str | None = None
+    train_file: str | None = setting(None, also=("train_data",))
+    valid_file: str | None = setting(None, also=("valid_data",))
+    test_file: str | None = setting(None, also=("test_data",))
     source: str = setting("auto", choices=("auto", "files", "download", "sample"))
     split_strategy: str = setting("leave_one_out", choices=("leave_one_out", "temporal", "random"))
     min_interactions: int = setting(3, at_least=3)
@@ -33,6 +83,15 @@ class DataConfig:
     candidate_seed: int = setting(42, at_least=0)
     history_ties: str = setting("file_order", choices=("file_order", "strictly_earlier"))
 
+    def __post_init__(self) -> None:
+        """Refuse a table's settings without a table."""
+        for key in ("table_schema", "train_file", "valid_file", "test_file"):
+            if self.dataset_name == "movielens" and getattr(self, key) is not None:
+                raise ConfigError(
+                    f"data.{key} = {getattr(self, key)!r} is of a table, and data.dataset_name is 'movielens'; set "
+                    "data.dataset_name=table, or leave it out"
+                )
+
 
 @dataclass(frozen=True)
 class FeatureConfig:
@@ -41,7 +100,8 @@ class FeatureConfig:
     `embedding_dim` replaces every field's own width where it is given, and `id_embedding_dim` that of the user and the
     item field and of what shares their tables. `projection` maps a field's own
     width to D: `always`, only where the widths differ (`if_needed`), or never (`none`).
-    `embedding_l2_reg` is λ in loss + λ·Σw² over the embedding tables. `max_history` is the longest behaviour
+    `embedding_l2_reg` is λ in loss + λ·Σw² over the embedding tables. `init_std` draws the rows of ids from a normal
+    distribution of that deviation instead of Xavier's uniform one. `max_history` is the longest behaviour
     history, of which the latest events are kept; models without behaviour sequences do not load any.
     """
 
@@ -50,133 +110,19 @@ class FeatureConfig:
     id_embedding_dim: int | None = setting(None, at_least=1)
     embedding_l2_reg: float = setting(1e-5, at_least=0, also=("embedding_regularizer", "l2_reg_embedding", "l2_reg"))
     projection: str = setting("always", choices=("always", "if_needed", "none"))
+    init_std: float | None = setting(None, above=0, also=("embedding_initializer",))
     max_history: int = setting(50, at_least=1, also=("max_len", "max_seq_len"))
-
-
-@dataclass(frozen=True)
-class FMConfig:
-    """The two terms of the factorisation machine."""
-
-    use_first_order: bool = True
-    use_second_order: bool = True
-
-
-@dataclass(frozen=True)
-class DNNConfig:
-    """The deep tower."""
-
-    hidden_units: tuple[int, ...] = setting((256, 128, 64), at_least=1, not_empty=True, also=("dnn_hidden_units",))
-    activation: str = setting("relu", choices=("relu", "gelu", "silu", "leaky_relu", "tanh", "sigmoid"))
-    dropout: float = setting(0.1, at_least=0, below=1, also=("net_dropout", "dnn_dropout"))
-    use_batch_norm: bool = setting(True, also=("batch_norm", "dnn_use_bn"))
-
-
-@dataclass(frozen=True)
-class CINConfig:
-    """The compressed interaction network of xDeepFM."""
-
-    layer_sizes: tuple[int, ...] = setting(
-        (128, 128), at_least=1, not_empty=True, also=("cin_layer_size", "cin_hidden_units")
-    )
-    split_half: bool = True
-    activation: str = setting("relu", choices=("relu", "linear"))
-
-    def __post_init__(self) -> None:
-        """Refuse halves that are none."""
-        if self.split_half and any(isinstance(size, int) and size % 2 for size in self.layer_sizes[:-1]):
-            raise ConfigError(
-                f"cin.layer_sizes = {list(self.layer_sizes)} is split in halves; expected an even number in every "
-                "layer but the last, or cin.split_half=false"
-            )
-
-
-@dataclass(frozen=True)
-class AttentionConfig:
-    """Self-attention over the fields (AttentionDeepFM)."""
-
-    num_heads: int = setting(4, at_least=1)
-    attention_dim: int = setting(64, at_least=1)
-    num_layers: int = setting(1, at_least=1)
-    use_residual: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse heads that do not share the width evenly."""
-        if self.num_heads > 0 and self.attention_dim % self.num_heads:
-            raise ConfigError(
-                f"attention.attention_dim = {self.attention_dim} is not a multiple of attention.num_heads = "
-                f"{self.num_heads}; choose sizes that divide"
-            )
-
-
-@dataclass(frozen=True)
-class BSTConfig:
-    """The Transformer of BST: `pooling` takes the candidate's own place, the mean of all, or all side by side.
-
-    `second_order` adds the pairs of a factorisation machine over fields and what the Transformer gives; not in the
-    paper.
-    """
-
-    num_heads: int = setting(4, at_least=1)
-    num_layers: int = setting(1, at_least=1)
-    feedforward_dim: int = setting(64, at_least=1)
-    dropout: float = setting(0.1, at_least=0, below=1)
-    norm_first: bool = False
-    pooling: str = setting("target", choices=("target", "mean", "all"))
-    second_order: bool = False
-
-
-@dataclass(frozen=True)
-class DINConfig:
-    """DIN's activation unit.
-
-    `recency` adds a learned weight by age, and `second_order` the pairs of a factorisation machine over fields and
-    interest; the paper has neither.
-    """
-
-    hidden_units: tuple[int, ...] = setting((64, 16), at_least=1, not_empty=True, also=("att_hidden_units",))
-    normalize: bool = setting(False, also=("att_weight_normalization",))
-    recency: bool = False
-    second_order: bool = False
-
-
-@dataclass(frozen=True)
-class SINConfig:
-    """SIN: how the CIN and the Transformer are joined, and how the candidate meets the history.
-
-    `fusion` is the gate or one of its ablations. `candidate` attends to the encoded history, is encoded inside it as
-    in BST, or multiplies a weighting by age of it (`product`; with `fusion=transformer` and `use_dnn=false` the logit
-    is then an inner product, which `training.loss=full_softmax` needs). `encoder_dim` is the encoder's width, to
-    which events are projected and from which what it finds is projected back and added; none: the events' own.
-    """
-
-    fusion: str = setting("gate", choices=("gate", "sum", "cin", "transformer"))
-    candidate: str = setting("attends", choices=("attends", "encoded", "product"))
-    fusion_dim: int = setting(32, at_least=1)
-    encoder_dim: int | None = setting(None, at_least=1)
-    num_heads: int = setting(4, at_least=1)
-    num_layers: int = setting(1, at_least=0)
-    feedforward_dim: int = setting(64, at_least=1)
-    dropout: float = setting(0.1, at_least=0, below=1)
-    norm_first: bool = True
-    use_dnn: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse a candidate inside a sequence that nothing encodes."""
-        if self.candidate == "encoded" and self.num_layers == 0:
-            raise ConfigError(
-                "sin.candidate = 'encoded' puts the candidate into a sequence that sin.num_layers = 0 does not encode, "
-                "so the history would not count; use sin.num_layers=1 or sin.candidate=attends"
-            )
 
 
 @dataclass(frozen=True)
 class TrainingConfig(LoopSettings):
     """The knobs of `engine.loop_settings.LoopSettings`, batches, the tables' own optimizer, and what is monitored.
 
-    `weight_decay` is the optimizer's own, on everything but the embedding tables (those have
-    `feature.embedding_l2_reg`). `embedding_optimizer` changes the mathematics of the tables: `sparse_adam` and
-    `rowwise_adagrad` move only the rows that a batch holds, at `embedding_lr` (None: `lr`). `lazy_embedding_l2` lets
-    the penalty act on those rows alone.
+    `linear_init` is torch's default for the weights of linear layers, or Xavier's normal distribution with biases of
+    zero, which the vectors of dense fields then have too. `weight_decay` is the optimizer's own, on everything but the
+    embedding tables (those have `feature.embedding_l2_reg`). `embedding_optimizer` changes the mathematics of the
+    tables: `sparse_adam` and `rowwise_adagrad` move only the rows that a batch holds, at `embedding_lr` (None: `lr`).
+    `lazy_embedding_l2` lets the penalty act on those rows alone.
 
     `loss` is `bce` on likes and negatives, or a ranking loss over each like and its negatives: `bpr`, `softmax`, or
     `full_softmax` against the whole catalogue. Under `softmax` and `bpr` the items of `in_batch_negatives` other likes
@@ -190,6 +136,7 @@ class TrainingConfig(LoopSettings):
     in_batch_negatives: int = setting(0, at_least=0)
     log_q_correction: bool = False
     calibration: str = setting("auto", choices=("auto", "none", "platt", "isotonic"))
+    linear_init: str = setting("default", choices=("default", "xavier_normal"))
     weight_decay: float = setting(0.0, at_least=0)
     embedding_optimizer: str = setting("same", choices=("same", "sparse_adam", "rowwise_adagrad"))
     embedding_lr: float | None = setting(None, above=0)
@@ -229,6 +176,13 @@ class ExperimentConfig:
     bst: BSTConfig = field(default_factory=BSTConfig)
     din: DINConfig = field(default_factory=DINConfig)
     sin: SINConfig = field(default_factory=SINConfig)
+    dcn: DCNConfig = field(default_factory=DCNConfig)
+    dcn_v2: DCNv2Config = field(default_factory=DCNv2Config)
+    autoint: AutoIntConfig = field(default_factory=AutoIntConfig)
+    afm: AFMConfig = field(default_factory=AFMConfig)
+    nfm: NFMConfig = field(default_factory=NFMConfig)
+    final_mlp: FinalMLPConfig = field(default_factory=FinalMLPConfig)
+    mask_net: MaskNetConfig = field(default_factory=MaskNetConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 

@@ -11,6 +11,7 @@ from deepfm.baselines.item_models import EASE, ItemKNN, Popularity
 from deepfm.baselines.transitions import Transitions
 from deepfm.config import ExperimentConfig
 from deepfm.data.history import histories_before
+from deepfm.data.interactions import InteractionDataset
 from deepfm.data.movielens import MovieLensAdapter
 from deepfm.engine.run import RunFolder
 from deepfm.engine.settings import nearest, settings_to_dict
@@ -49,19 +50,21 @@ def run_baseline(
         raise ConfigError(f"baseline {name!r} is unknown; {nearest(name, list(BASELINES))}")
     baseline = BASELINES[name](**options)
     run.refuse_existing(overwrite)
-    data = open_data(config)
-    started = time.perf_counter()
-    likes = data.adapter.training_likes()
-    baseline.fit(*likes, data.adapter.num_users, data.adapter.num_items)
-    evaluations = {
-        split: evaluate_scores(
-            baseline.score(moments_in(data.adapter, split), dataset.group_ids, dataset.items.numpy()),
-            dataset,
-            config.training.ranking_ks,
-            are_logits=False,
+    if config.data.dataset_name != "movielens":
+        raise ConfigError(
+            f"baseline {name!r} ranks candidates by likes, and data.dataset_name = {config.data.dataset_name!r} has "
+            "rows alone; use data.dataset_name=movielens"
         )
-        for split, dataset in (("validation", data.validation), ("test", data.test))
-    }
+    data = open_data(config)
+    adapter = data.adapter
+    assert isinstance(adapter, MovieLensAdapter)
+    started = time.perf_counter()
+    baseline.fit(*adapter.training_likes(), adapter.num_users, adapter.num_items)
+    evaluations = {}
+    for split, dataset in (("validation", data.validation), ("test", data.test)):
+        assert isinstance(dataset, InteractionDataset)
+        scores = baseline.score(moments_in(adapter, split), dataset.group_ids, dataset.items.numpy())
+        evaluations[split] = evaluate_scores(scores, dataset, config.training.ranking_ks, are_logits=False)
     seconds = time.perf_counter() - started
     run.create(overwrite)
     run.write_config(settings_to_dict(config))

@@ -3,7 +3,7 @@
 import argparse
 from typing import Protocol
 
-from deepfm.commands import baseline, compare, data, evaluate, train, validate
+from deepfm.commands import baseline, compare, data, evaluate, import_fuxictr, train, validate
 
 
 class Command(Protocol):
@@ -25,4 +25,5 @@ COMMANDS: dict[str, Command] = {
     "baseline": baseline,
     "data": data,
     "validate": validate,
+    "import-fuxictr": import_fuxictr,
 }

@@ -79,7 +79,7 @@ def print_results(run: "RunFolder", results: Mapping[str, Any]) -> None:
 
     source = "" if results["data"]["source"] != "sample" else ", GENERATED SAMPLE, NOT REAL DATA"
     caption = f"{results['model']} on {results['data']['name']}{source}"
-    if results["kind"] == "model":
+    if results["kind"] == "model" and "train_negatives" in results["protocol"]:
         caption += f"; training negatives {results['protocol']['train_negatives']}"
     if results["best_epoch"]:
         caption += f"; best epoch {results['best_epoch']} of {results['epochs']}, {results['seconds']:.0f} s"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 HELP = "Put runs side by side, one table for each data set and set of candidates."
 LOWER_IS_BETTER = ("logloss",)
+SORTED_BY = ("ndcg@10", "auc")  # the first that the runs have, where --sort is left out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="*", default=[RUNS_DIR], metavar="DIR", help=f"runs, or folders of runs ({RUNS_DIR})"
     )
-    parser.add_argument("--sort", metavar="METRIC", default="ndcg@10", help="best first by this test metric (ndcg@10)")
+    parser.add_argument(
+        "--sort", metavar="METRIC", help="best first by this test metric (ndcg@10, or auc where none is ranked)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown")
@@ -52,10 +55,11 @@ def run(args: argparse.Namespace) -> int:
     for reason in damaged:
         get_logger(__name__).warning("left out: %s", reason)
     metrics = list(dict.fromkeys(name for _, result in results for name in result["test"]))
-    if args.sort not in metrics:
-        raise ConfigError(f"--sort {args.sort!r} is no metric of these runs; known: {', '.join(metrics)}")
+    sort = args.sort or next((name for name in SORTED_BY if name in metrics), metrics[0])
+    if sort not in metrics:
+        raise ConfigError(f"--sort {sort!r} is no metric of these runs; known: {', '.join(metrics)}")
     groups = _comparable_groups(results)
-    tables = [_table(heading, group, metrics, args.sort) for heading, group in groups.items()]
+    tables = [_table(heading, group, sort) for heading, group in groups.items()]
     if args.json:
         print(json.dumps([{"group": table.caption, "runs": table.to_records()} for table in tables], indent=2))
         return 0
@@ -77,23 +81,26 @@ def _comparable_groups(
     for path, result in results:
         data, protocol = result["data"], result["protocol"]
         sample = " (GENERATED SAMPLE)" if data["source"] == "sample" else ""
-        heading = (
-            f"{data['name']} {data['hash'][:12]}{sample}, {protocol['split_strategy']}, 1 + {protocol['num_neg_eval']} "
-            f"candidates ({protocol['candidates']})"
-        )
+        ranked = "candidates" in protocol
+        what = f"1 + {protocol['num_neg_eval']} candidates ({protocol['candidates']})" if ranked else protocol["label"]
+        heading = f"{data['name']} {data['hash'][:12]}{sample}, {protocol['split_strategy']}, {what}"
         groups.setdefault(heading, []).append((path, result))
     return groups
 
 
-def _table(heading: str, group: list[tuple[Path, dict[str, Any]]], metrics: list[str], sort: str) -> "Table":
+def _table(heading: str, group: list[tuple[Path, dict[str, Any]]], sort: str) -> "Table":
     from deepfm.reporting import Column, Table
 
+    metrics = list(dict.fromkeys(name for _, result in group for name in result["test"]))
+    if sort not in metrics:
+        sort = next((name for name in SORTED_BY if name in metrics), sort)
+    negatives = any("train_negatives" in result["protocol"] for _, result in group)
     sign = 1 if sort in LOWER_IS_BETTER else -1
     ordered = sorted(group, key=lambda one: (one[1]["test"].get(sort) is None, sign * (one[1]["test"].get(sort) or 0)))
     columns = [
         Column("run"),
         Column("model"),
-        Column("negatives"),
+        *([Column("negatives")] if negatives else []),
         *(Column(name, format=".4f", better="low" if name in LOWER_IS_BETTER else "high") for name in metrics),
         Column("best epoch", format="d"),
         Column("seconds", format=".0f"),
@@ -102,7 +109,7 @@ def _table(heading: str, group: list[tuple[Path, dict[str, Any]]], metrics: list
         [
             str(path),
             result["model"],
-            result["protocol"]["train_negatives"] if result["kind"] == "model" else None,
+            *([result["protocol"]["train_negatives"] if result["kind"] == "model" else None] if negatives else []),
             *(result["test"].get(name) for name in metrics),
             result["best_epoch"],
             result["seconds"],

@@ -80,7 +80,8 @@ def _describe(args: argparse.Namespace) -> int:
     )
     sizes: list[list[Any]] = [["train", len(data.train), None]]
     for name, part in (("validation", data.validation), ("test", data.test)):
-        sizes.append([name, len(part), len(data.adapter.candidates[name].users)])
+        candidates = data.adapter.candidates.get(name)
+        sizes.append([name, len(part), None if candidates is None else len(candidates.users)])
     print_table(Table([Column("part"), Column("rows", format=",d"), Column("users", format=",d")], sizes))
     print(json.dumps(data.adapter.protocol(), indent=2))
     return 0

@@ -14,7 +14,7 @@ from deepfm.commands.arguments import (
 if TYPE_CHECKING:
     from deepfm.engine.run import RunFolder
 
-HELP = "Score a run's best weights on its validation and test candidates."
+HELP = "Score a run's best weights on its validation and test rows."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"run": str(folder.path), **metrics}, indent=2))
     else:
-        print_table(metrics_table(metrics, f"{folder.path}: the best weights on the run's own candidates"))
+        rows = "candidates" if folder.candidates.exists() else "rows"
+        print_table(metrics_table(metrics, f"{folder.path}: the best weights on the run's own {rows}"))
     return 0
 
 

@@ -4,21 +4,28 @@ The only module that names MovieLens' features; whatever comes after it reads th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepfm.config import DataConfig
+from deepfm.data.adapter import DataInfo
 from deepfm.data.history import Histories, event_order, histories_before
 from deepfm.data.interactions import InteractionDataset, TrainingInteractions
 from deepfm.data.movielens_files import RawMovieLens, load_movielens
-from deepfm.data.negatives import Candidates, NegativeSampler, candidates_fingerprint, draw_candidates
+from deepfm.data.negatives import (
+    Candidates,
+    NegativeSampler,
+    candidates_fingerprint,
+    draw_candidates,
+    save_candidates,
+)
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.data.split import Split, split_events
-from deepfm.data.transforms import LabelEncoder, MultiHotEncoder
+from deepfm.data.transforms import LabelEncoder, MultiHotEncoder, save_encoders
+from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 from deepfm.utils.logging import get_logger
 from deepfm.utils.seeding import random_stream
@@ -40,15 +47,6 @@ Table = dict[str, NDArray[Any]]
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class DataInfo:
-    """Which data a run saw: a name, a hash of its files, and where they came from."""
-
-    name: str
-    hash: str
-    source: str
-
-
 class MovieLensAdapter:
     """Builds the data sets of MovieLens-100K.
 
@@ -62,6 +60,8 @@ class MovieLensAdapter:
         >>> adapter = MovieLensAdapter("data/ml-100k", DataConfig(source="sample"))
         >>> schema, train, validation, test = adapter.build()  # doctest: +SKIP
     """
+
+    has_candidates: ClassVar[bool] = True
 
     def __init__(self, data_dir: str | Path, config: DataConfig, *, seed: int = 42, max_history: int = 0) -> None:
         if max_history < 0:
@@ -108,6 +108,11 @@ class MovieLensAdapter:
         self._log_facts()
         self._log_histories({"training": train, "validation": validation, "test": test})
         return self._schema(), train, validation, test
+
+    def save(self, run: RunFolder) -> None:
+        """Write what later commands need to see the data as this run did: encoders and candidates."""
+        save_encoders(self.encoders, run.encoders)
+        save_candidates(self.candidates, run.candidates)
 
     def training_likes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """`(P,)` users and `(P,)` movies of the training likes, as positions in the tables."""

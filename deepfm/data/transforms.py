@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepfm.data.categories import CategoryEncoder
 from deepfm.errors import DataError, NotFittedError
 from deepfm.utils.io import read_json, write_json
 
@@ -232,7 +233,9 @@ class MultiHotEncoder:
         return encoder
 
 
-TRANSFORMS: dict[str, Any] = {kind.kind: kind for kind in (LabelEncoder, MinMaxScaler, MultiHotEncoder)}
+TRANSFORMS: dict[str, Any] = {
+    kind.kind: kind for kind in (LabelEncoder, MinMaxScaler, MultiHotEncoder, CategoryEncoder)
+}
 
 
 def save_encoders(encoders: Mapping[str, Transform], path: str | Path) -> None:

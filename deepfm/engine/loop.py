@@ -23,10 +23,19 @@ LOSS_CHECK_STEPS = 50  # between two looks at the loss, which wait for the devic
 
 
 class Observer:
-    """What may watch a fit: progress bars, run folders. Every method may be left as it is."""
+    """What may watch a fit: progress bars, run folders. Every method may be left as it is.
+
+    Attributes:
+        stop_requested: whether the fit should end; looked at before each epoch.
+    """
+
+    stop_requested = False
 
     def fit_started(self, first_epoch: int, num_epochs: int, num_batches: int) -> None:
         """Training begins with `first_epoch`, which is above 1 in a resumed run."""
+
+    def epoch_started(self, epoch: int) -> None:
+        """The batches of an epoch (from 1) are about to be made."""
 
     def batch_finished(self, rows: int) -> None:
         """A batch of so many rows has been queued; no loss is known yet."""
@@ -52,8 +61,11 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     observers: Sequence[Observer] = (),
+    optimizer: CombinedOptimizer | None = None,
 ) -> FitState:
     """Train a task to its best validation metric; the model ends with the best epoch's weights.
+
+    Where the task has no metric, no epoch is best: all are run, and the model ends with the last one's weights.
 
     Args:
         task: the problem.
@@ -62,20 +74,24 @@ def fit(
         checkpoint: written at the start and after each epoch, whole or not at all; None for no file.
         resume: continue from `checkpoint`; the outcome is that of a run that was never interrupted.
         observers: told what happens.
+        optimizer: keeps its state and its learning rates; None for one that the settings describe.
 
     Raises:
         TrainingError: the loss is no longer finite; the checkpoint of the last finished epoch stands.
         CheckpointError: the checkpoint is missing, damaged or of another task.
     """
     steps = -(-task.num_batches() // settings.accumulation_steps)
-    optimizer = build_optimizer(settings.optimizer, settings.lr, task.parameter_groups(), device)
+    scheduler = settings.scheduler if optimizer is None else "given"
+    if optimizer is None:
+        optimizer = build_optimizer(settings.optimizer, settings.lr, task.parameter_groups(), device)
     schedule = Schedule(
-        settings.scheduler,
+        scheduler,
         settings.lr,
         steps * settings.num_epochs,
         settings.warmup_steps,
         settings.plateau_factor,
         settings.plateau_patience,
+        settings.min_lr,
     )
     state = FitState()
     if resume:
@@ -88,7 +104,7 @@ def fit(
         observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
     try:
         with task.training(), accelerated(task.model, device, settings.compile, settings.activation_checkpointing):
-            while state.epoch < settings.num_epochs and state.epochs_since_best < settings.early_stopping_patience:
+            while _goes_on(task, settings, state, observers):
                 improved = _run_epoch(task, settings, device, optimizer, schedule, state, observers)
                 if checkpoint is not None:
                     save_fit(checkpoint, task, optimizer, schedule, device, state)
@@ -102,6 +118,13 @@ def fit(
     return state
 
 
+def _goes_on(task: Task, settings: LoopSettings, state: FitState, observers: Sequence[Observer]) -> bool:
+    """Whether a further epoch follows."""
+    patient = task.metric is None or state.epochs_since_best < settings.early_stopping_patience
+    stopped = any(observer.stop_requested for observer in observers)
+    return patient and not stopped and state.epoch < settings.num_epochs
+
+
 def _run_epoch(
     task: Task,
     settings: LoopSettings,
@@ -113,6 +136,8 @@ def _run_epoch(
 ) -> bool:
     """Train and validate one epoch; whether it is the best so far."""
     epoch, started = state.epoch + 1, time.perf_counter()
+    for observer in observers:
+        observer.epoch_started(epoch)
     loss, rows, lr = _train_epoch(task, settings, device, optimizer, schedule, epoch, observers)
     trained = time.perf_counter()
 
@@ -132,20 +157,26 @@ def _run_epoch(
         "seconds": seconds,
         "rows_per_second": rows / (trained - started),
     }
-    best = state.history[state.best_epoch - 1][task.metric] if state.best_epoch else None
-    value = metrics[task.metric]
-    if math.isnan(value):
-        raise TrainingError(f"validation {task.metric} is NaN after epoch {epoch}; look at the validation data")
-    improved = best is None or (value > best if task.maximize else value < best)
+    improved = task.metric is not None and _is_best(task, task.metric, settings.min_delta, state, metrics)
     state.epoch = epoch
     state.seconds += seconds
     state.history.append(record | metrics)
     if improved:
         state.best_epoch = epoch
         state.best_weights = copy.deepcopy(task.model.state_dict())
-    if schedule.epoch_ended(improved):
+    if schedule.epoch_ended(improved) and settings.plateau_restore:
         task.model.load_state_dict(state.best_weights)
     return improved
+
+
+def _is_best(task: Task, metric: str, min_delta: float, state: FitState, metrics: dict[str, float]) -> bool:
+    value = metrics[metric]
+    if math.isnan(value):
+        raise TrainingError(f"validation {metric} is NaN after epoch {state.epoch + 1}; look at the validation data")
+    if not state.best_epoch:
+        return True
+    best: float = state.history[state.best_epoch - 1][metric]
+    return value > best + min_delta if task.maximize else value < best - min_delta
 
 
 def _train_epoch(
@@ -179,7 +210,7 @@ def _train_epoch(
             for observer in observers:
                 observer.loss_known(mean)
     group = optimizer.param_groups[0]
-    return losses.read(), losses.rows, group["lr"] / group["lr_factor"]
+    return losses.read(), losses.rows, group["lr"] / group.get("lr_factor", 1.0)
 
 
 def _step(

@@ -11,9 +11,10 @@ class LoopSettings:
     """The knobs of the loop, for any task.
 
     `plateau_patience` epochs in a row without improvement are let pass, as in torch's `ReduceLROnPlateau`; the next
-    one cuts the learning rate by `plateau_factor` and goes back to the best weights. `early_stopping_patience` such
-    epochs end the run. `precision: bf16` multiplies in bfloat16 and keeps weights and the loss in fp32; `compile` needs
-    a C++ compiler; `activation_checkpointing` trades time for memory.
+    one cuts the learning rate by `plateau_factor`, to no less than `min_lr`, and goes back to the best weights
+    (`plateau_restore`). `early_stopping_patience` such epochs end the run. An improvement is more than `min_delta`.
+    `precision: bf16` multiplies in bfloat16 and keeps weights and the loss in fp32; `compile` needs a C++ compiler;
+    `activation_checkpointing` trades time for memory.
     """
 
     num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
@@ -22,6 +23,9 @@ class LoopSettings:
     scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
     plateau_factor: float = setting(0.1, above=0, below=1)
     plateau_patience: int = setting(1, at_least=0)
+    plateau_restore: bool = True
+    min_lr: float = setting(0.0, at_least=0)
+    min_delta: float = setting(0.0, at_least=0)
     warmup_steps: int = setting(0, at_least=0)
     accumulation_steps: int = setting(1, at_least=1)
     early_stopping_patience: int = setting(5, at_least=1, also=("early_stop_patience", "patience"))

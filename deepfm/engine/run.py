@@ -31,6 +31,7 @@ FILES = {
     "schema": "schema.json",
     "encoders": "encoders.json",
     "candidates": "candidates.npz",
+    "table_schema": "table_schema.yaml",
     "weights": "best.safetensors",
     "checkpoint": "last.ckpt",
     "metrics": "metrics.jsonl",
@@ -58,6 +59,7 @@ class RunFolder:
     schema: Path
     encoders: Path
     candidates: Path
+    table_schema: Path
     weights: Path
     checkpoint: Path
     metrics: Path

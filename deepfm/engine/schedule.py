@@ -12,12 +12,13 @@ class Schedule:
     """Sets an optimizer's learning rate before each step.
 
     Args:
-        kind: `reduce_on_plateau`, `cosine` or `none`.
+        kind: `reduce_on_plateau`, `cosine`, `none`, or `given`, which leaves the optimizer's rates alone.
         base_lr: the rate that the factors multiply.
         total_steps: optimizer steps until cosine reaches zero.
         warmup_steps: steps over which the rate rises linearly from 0.
         plateau_factor: what a cut multiplies the rate by.
         plateau_patience: epochs in a row without improvement that are let pass; the next one cuts (torch's meaning).
+        min_lr: no cut goes below it.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class Schedule:
     warmup_steps: int = 0
     plateau_factor: float = 0.1
     plateau_patience: int = 1
+    min_lr: float = 0.0
     step: int = 0
     cuts: int = 0
     stalled_epochs: int = 0
@@ -34,6 +36,8 @@ class Schedule:
     def lr(self) -> float:
         """The rate of the next step."""
         rate = self.base_lr * self.plateau_factor**self.cuts
+        if self.cuts:
+            rate = max(rate, min(self.min_lr, self.base_lr))
         if self.step < self.warmup_steps:
             return rate * (self.step + 1) / self.warmup_steps
         if self.kind == "cosine":
@@ -43,7 +47,7 @@ class Schedule:
 
     def apply(self, optimizer: CombinedOptimizer) -> None:
         """Set the rate of the step about to be taken, times a group's own `lr_factor`, and count it."""
-        for group in optimizer.param_groups:
+        for group in optimizer.param_groups if self.kind != "given" else ():
             group["lr"] = self.lr * group.get("lr_factor", 1.0)
         self.step += 1
 

@@ -45,12 +45,12 @@ class Task(ABC):
 
     Attributes:
         model: what is trained.
-        metric: the key of `evaluate`'s result that decides what is best.
+        metric: the key of `evaluate`'s result that decides what is best; None where nothing does.
         maximize: whether more of it is better.
     """
 
     model: nn.Module
-    metric: str
+    metric: str | None
     maximize: bool = True
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, on_progress: Progress = no_progress) -> dict[str, float]:
-        """The validation metrics, `metric` among them; a long evaluation says how far it has come."""
+        """The validation metrics, `metric` among them if there is one; a long evaluation says how far it has come."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What is optimised; by default every parameter, without penalties."""

@@ -4,13 +4,23 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema
 from deepfm.engine.settings import nearest
 from deepfm.errors import ConfigError
+from deepfm.models.afm import AFM
 from deepfm.models.attention_deepfm import AttentionDeepFM
+from deepfm.models.autoint import AutoInt
 from deepfm.models.base import BaseCTRModel, evaluation_mode
 from deepfm.models.bst import BST
+from deepfm.models.dcn import DCN
+from deepfm.models.dcn_v2 import DCNv2
 from deepfm.models.deepfm import DeepFM
 from deepfm.models.din import DIN
+from deepfm.models.final_mlp import FinalMLP
+from deepfm.models.fm import FM
+from deepfm.models.lr import LR
+from deepfm.models.mask_net import MaskNet
+from deepfm.models.nfm import NFM
 from deepfm.models.sequence import Behaviour, Origins, SequenceModel
 from deepfm.models.sin import SIN
+from deepfm.models.wide_deep import WideDeep
 from deepfm.models.xdeepfm import xDeepFM
 
 MODELS: dict[str, type[BaseCTRModel]] = {
@@ -20,19 +30,39 @@ MODELS: dict[str, type[BaseCTRModel]] = {
     "bst": BST,
     "din": DIN,
     "sin": SIN,
+    "lr": LR,
+    "fm": FM,
+    "wide_deep": WideDeep,
+    "dcn": DCN,
+    "dcn_v2": DCNv2,
+    "autoint": AutoInt,
+    "afm": AFM,
+    "nfm": NFM,
+    "final_mlp": FinalMLP,
+    "mask_net": MaskNet,
 }
 
 __all__ = [
+    "AFM",
     "BST",
+    "DCN",
     "DIN",
+    "FM",
+    "LR",
     "MODELS",
+    "NFM",
     "SIN",
     "AttentionDeepFM",
+    "AutoInt",
     "BaseCTRModel",
     "Behaviour",
+    "DCNv2",
     "DeepFM",
+    "FinalMLP",
+    "MaskNet",
     "Origins",
     "SequenceModel",
+    "WideDeep",
     "create_model",
     "evaluation_mode",
     "model_class",

@@ -11,6 +11,7 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.schema import DatasetSchema
 from deepfm.errors import ConfigError
 from deepfm.models.calibration import Calibration
+from deepfm.models.initialisation import initialise
 from deepfm.models.layers import DNN, FeatureEmbedding
 
 
@@ -48,8 +49,9 @@ class BaseCTRModel(nn.Module, ABC):
         self.config = config
         self.calibration: Calibration | None = None
         projection = config.feature.projection if self._reads_fields(config) else None
-        self.embedding = FeatureEmbedding(schema, config.feature.fm_embed_dim, projection)
+        self.embedding = FeatureEmbedding(schema, config.feature.fm_embed_dim, projection, self._reads_orders(config))
         self._build_components()
+        initialise(self, config.feature.init_std, config.training.linear_init)
 
     @abstractmethod
     def _build_components(self) -> None:
@@ -99,6 +101,10 @@ class BaseCTRModel(nn.Module, ABC):
         """Whether the model uses the field embeddings `(B, F, D)`; they are not made for nothing."""
         return True
 
+    def _reads_orders(self, config: ExperimentConfig) -> str:
+        """Which tables the model uses: `both`, those of the `first` order or the `second`'s vectors."""
+        return "both"
+
     def get_l2_reg_loss(self) -> Tensor:
         """λ·Σw² over the embedding tables, with λ = `feature.embedding_l2_reg`: a scalar with a gradient."""
         squares = [weight.square().sum() for weight in self.embedding.table_parameters()]
@@ -108,3 +114,10 @@ class BaseCTRModel(nn.Module, ABC):
         """The deep tower that the `dnn` section describes."""
         tower = self.config.dnn
         return DNN(input_dim, tower.hidden_units, tower.activation, tower.dropout, tower.use_batch_norm)
+
+
+class WideModel(BaseCTRModel):
+    """A click model whose wide part can go: without `fm.use_first_order` it has no linear weights and adds zeros."""
+
+    def _reads_orders(self, config: ExperimentConfig) -> str:
+        return "both" if config.fm.use_first_order else "second"

@@ -80,5 +80,5 @@ class _Encoder(nn.Module):
     def _by_age(self, encoded: Tensor, mask: Tensor) -> Tensor:
         """Every token at the place of its age `(B, L + 1, E)`, the candidate first, wherever padding stood."""
         places = ages(mask).masked_fill(~mask, self.max_length).clamp(max=self.max_length)  # (B, L' + 1)
-        out = encoded.new_zeros(len(encoded), self.max_length + 1, encoded.shape[2])
+        out = encoded.new_zeros(encoded.shape[0], self.max_length + 1, encoded.shape[2])
         return out.scatter_add(1, places.unsqueeze(2).expand_as(encoded), encoded)

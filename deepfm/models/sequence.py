@@ -106,8 +106,9 @@ class SequenceModel(BaseCTRModel):
         answers = {}
         for name, (tokens, mask) in self.embedding.shared_sequences(batch).items():
             candidates = flat[:, self.behaviour_columns[name]]  # (B, E)
-            wide = len(candidates) // max(1, len(mask)) or 1
-            answers[name] = Behaviour(tokens, mask, candidates.unflatten(0, (len(mask), wide)))
+            histories = mask.shape[0]
+            wide = candidates.shape[0] // max(1, histories) or 1
+            answers[name] = Behaviour(tokens, mask, candidates.unflatten(0, (histories, wide)))
         return answers
 
     @abstractmethod

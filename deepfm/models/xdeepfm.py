@@ -18,7 +18,7 @@ class xDeepFM(BaseCTRModel):
             cin.split_half,
             cin.activation,
         )
-        self.cin_output = nn.Linear(self.cin.output_dim, 1, bias=False)  # the tower's output has the bias
+        self.cin_output = nn.Linear(self.cin.output_dim, 1, bias=cin.output_bias)  # the tower's output has one
         self.dnn = self._dnn(self.schema.total_embedding_dim)
         self.dnn_output = nn.Linear(self.dnn.output_dim, 1)
 

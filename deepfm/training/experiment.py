@@ -5,17 +5,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deepfm.config import ExperimentConfig, load_config
-from deepfm.data.interactions import InteractionDataset, TrainingInteractions
+from deepfm.data.adapter import Adapter
+from deepfm.data.dataset import TabularDataset
 from deepfm.data.movielens import MovieLensAdapter
-from deepfm.data.negatives import load_candidates, save_candidates
+from deepfm.data.negatives import load_candidates
 from deepfm.data.schema import DatasetSchema
-from deepfm.data.transforms import load_encoders, save_encoders
+from deepfm.data.transforms import load_encoders
 from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.engine.task import Progress, no_progress
-from deepfm.errors import CheckpointError, RunError
+from deepfm.errors import CheckpointError, ConfigError, RunError
 from deepfm.models import create_model, model_class
 from deepfm.models.calibration import Calibration
 from deepfm.reporting import write_html
@@ -27,24 +28,22 @@ from deepfm.utils.logging import get_logger, run_log
 from deepfm.utils.seeding import seed_everything
 
 log = get_logger(__name__)
-ADAPTERS = {"movielens": MovieLensAdapter}
 
 
 @dataclass(frozen=True, eq=False)
 class ExperimentData:
     """A data set as an experiment uses it: the adapter, the schema and the three parts."""
 
-    adapter: MovieLensAdapter
+    adapter: Adapter
     schema: DatasetSchema
-    train: TrainingInteractions
-    validation: InteractionDataset
-    test: InteractionDataset
+    train: TabularDataset
+    validation: TabularDataset
+    test: TabularDataset
 
     def save(self, run: RunFolder) -> None:
         """Write what later commands need to see the data as this run did."""
         self.schema.save(run.schema)
-        save_encoders(self.adapter.encoders, run.encoders)
-        save_candidates(self.adapter.candidates, run.candidates)
+        self.adapter.save(run)
 
 
 def open_data(config: ExperimentConfig, run: RunFolder | None = None) -> ExperimentData:
@@ -56,24 +55,27 @@ def open_data(config: ExperimentConfig, run: RunFolder | None = None) -> Experim
     Raises:
         DataError: the data are missing, damaged or foreign.
     """
-    max_history = config.feature.max_history if model_class(config.model_name).reads_behaviour else 0
-    adapter = ADAPTERS[config.data.dataset_name](
-        config.data.data_dir, config.data, seed=config.seed, max_history=max_history
-    )
+    adapter = _adapter(config, run)
     if run is None:
         return ExperimentData(adapter, *adapter.build())
-    return ExperimentData(adapter, *adapter.build(load_encoders(run.encoders), load_candidates(run.candidates)))
+    candidates = load_candidates(run.candidates) if adapter.has_candidates else None
+    return ExperimentData(adapter, *adapter.build(load_encoders(run.encoders), candidates))
 
 
 def check_experiment(config: ExperimentConfig) -> None:
     """Find what would stop an experiment, before any work starts.
 
     Raises:
-        ConfigError: the model is unknown.
+        ConfigError: the model is unknown, or the monitored metric needs candidates, which a table has not.
         DeviceError: the device is not there.
     """
     model_class(config.model_name)
     resolve_device(config.device)
+    if config.data.dataset_name == "table" and "@" in config.training.metric:
+        raise ConfigError(
+            f"training.metric = {config.training.metric!r} ranks candidates, and data.dataset_name=table has rows "
+            "alone; use auc or logloss"
+        )
 
 
 def train_experiment(
@@ -112,7 +114,8 @@ def resume_experiment(run: RunFolder, observers: Sequence[Observer] = ()) -> dic
         RunError: the folder holds no run.
         CheckpointError: the checkpoint is damaged, or of other data or another model.
     """
-    config = run_config(run.require("config", "checkpoint", "encoders", "candidates"))
+    config = run_config(run.require("config", "checkpoint"))
+    run.require(*_data_files(config))
     with run_log() as log_to:
         log_to(run.log)
         data = open_data(config, run)
@@ -140,8 +143,9 @@ def evaluate_run(
     """
     if run.finished and run.read_results()["kind"] == "baseline":
         raise RunError(f"{run.path} is a baseline's run, which has no weights; its metrics are in {run.results.name}")
-    run.require("config", "weights", "encoders", "candidates")
+    run.require("config", "weights")
     config = run_config(run, overrides)
+    run.require(*_data_files(config))
     data = open_data(config, run)
     trainer = _trainer(config, data)
     weights = run.load_weights(trainer.identity)
@@ -158,12 +162,13 @@ def evaluate_run(
 
 
 def finish_run(run: RunFolder, results: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Write what a finished run has: each positive's rank, the report, and last of all the results.
+    """Write what a finished run has: each positive's rank where candidates were, the report, last of all the results.
 
     Returns:
         the content of `results.json`.
     """
-    save_arrays(run.ranks, {split: evaluation.ranks for split, evaluation in evaluations.items()})
+    if any(len(evaluation.ranks) for evaluation in evaluations.values()):
+        save_arrays(run.ranks, {split: evaluation.ranks for split, evaluation in evaluations.items()})
     config_yaml = run.config.read_text(encoding="utf-8")
     write_html(build_run_report(results, run.read_history(), config_yaml, evaluations), run.report)
     run.write_results(results)
@@ -187,6 +192,22 @@ def run_results(
     metrics = {split: evaluation.metrics for split, evaluation in evaluations.items()}
     about = {"data": asdict(data.adapter.info), "protocol": data.adapter.protocol()}
     return {"kind": kind, "model": model, **about, **metrics, **fit, "env": environment(device)}
+
+
+def _adapter(config: ExperimentConfig, run: RunFolder | None) -> Adapter:
+    if config.data.dataset_name == "table":
+        from deepfm.data.table import TableAdapter  # polars is loaded for tables alone
+        from deepfm.data.table_schema import TableSchema
+
+        schema = None if run is None else TableSchema.load(run.table_schema)
+        return TableAdapter(config.data.data_dir, config.data, schema=schema)
+    max_history = config.feature.max_history if model_class(config.model_name).reads_behaviour else 0
+    return MovieLensAdapter(config.data.data_dir, config.data, seed=config.seed, max_history=max_history)
+
+
+def _data_files(config: ExperimentConfig) -> tuple[str, ...]:
+    """What a run keeps of its data."""
+    return "encoders", "table_schema" if config.data.dataset_name == "table" else "candidates"
 
 
 def _trainer(

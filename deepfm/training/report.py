@@ -114,9 +114,12 @@ def _final_metrics(results: Mapping[str, Any]) -> list[Block]:
         return []
     columns = [Column("Metric"), *(Column(split.capitalize(), format=".4f") for split in splits)]
     rows = [[_metric_name(name), *(metrics.get(name) for metrics in splits.values())] for name in names]
+    ranked = any(name.startswith(("hr@", "ndcg@")) for name in names)
     caption = (
         "AUC and log loss are taken over all candidate rows, HR@K and NDCG@K are means over users; "
         "a tie counts against the positive."
+        if ranked
+        else "AUC and log loss are taken over all rows."
     )
     return [TableBlock(Table(columns, rows, caption, best=False))]
 
@@ -185,7 +188,8 @@ def _classification(evaluations: Mapping[str, Evaluation], logits: bool) -> list
     arrays = both[split]
     share = float(arrays.labels.mean(dtype=np.float64))
     title = f"ROC curve ({split})"
-    caption = f"Over all {len(arrays.labels):,} candidate rows, {share:.2%} of them positive."
+    rows = "candidate rows" if arrays.num_candidates else "rows"
+    caption = f"Over all {len(arrays.labels):,} {rows}, {share:.2%} of them positive."
     blocks: list[Block] = [Figure(title, roc_plot(arrays.labels, arrays.scores, title), caption)]
     if logits:
         probabilities = np.exp(-np.logaddexp(0.0, -arrays.scores.astype(np.float64)))

@@ -160,9 +160,10 @@ class _EpochLog(Observer):
 
     def epoch_finished(self, state: FitState, improved: bool) -> None:
         record, metric = state.history[-1], self.trainer.config.training.metric
+        other = "logloss" if metric == "auc" else "auc"
         log.info(
-            "epoch %d: loss %.4f, %s %.4f%s, auc %.4f, lr %.1e, %.1f s, %s rows/s",
-            state.epoch, record["loss"], metric, record[metric], " *" if improved else "", record["auc"],
+            "epoch %d: loss %.4f, %s %.4f%s, %s %.4f, lr %.1e, %.1f s, %s rows/s",
+            state.epoch, record["loss"], metric, record[metric], " *" if improved else "", other, record[other],
             record["lr"], record["seconds"], f"{record['rows_per_second']:,.0f}",
         )  # fmt: skip
         if improved:

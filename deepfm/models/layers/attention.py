@@ -63,9 +63,24 @@ class _AttentionLayer(Recomputable):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F, D)` → `(B, F, D)`."""
-        projected = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))  # (B, F, 3, heads, d)
-        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, F, d)
-        attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, F, d)
-        mixed = self.output(attended.transpose(1, 2).flatten(2))  # (B, F, D)
+        mixed = self.output(attend(self.query_key_value(x), self.num_heads))  # (B, F, D)
         normed: Tensor = self.norm(x + mixed if self.use_residual else mixed)
         return normed
+
+
+def attend(projected: Tensor, num_heads: int, scale: float | None = None, dropout: float = 0.0) -> Tensor:
+    """Dot-product attention of every field to every field, head by head.
+
+    Args:
+        projected: queries, keys and values of all heads side by side, `(B, F, 3·A)`.
+        num_heads: heads, which share A.
+        scale: what dot products are multiplied by; None for 1 / √(a head's width).
+        dropout: share of the weights that are dropped.
+
+    Returns:
+        the heads side by side, `(B, F, A)`.
+    """
+    split = projected.unflatten(-1, (3, num_heads, -1))  # (B, F, 3, heads, d)
+    query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, F, d)
+    attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)
+    return attended.transpose(1, 2).flatten(2)

@@ -70,6 +70,8 @@ class CIN(Recomputable):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F, D)` → `(B, output_dim)`, summed over D."""
+        if torch.compiler.is_compiling():
+            return self._interact(x)
         return torch.cat([self._interact(part) for part in x.split(chunk_size(x))], dim=0)
 
     def _interact(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from deepfm.errors import ConfigError, SchemaError
 from deepfm.models.layers.kernels import lookup
 
 PADDING_INDEX = 0
+ORDERS = {"both": (False, True), "first": (True,), "second": (False,)}  # whether each table there is is linear
 
 
 class FeatureEmbedding(nn.Module):
@@ -25,6 +26,8 @@ class FeatureEmbedding(nn.Module):
         fm_embed_dim: D.
         projection: `always`, `if_needed` (only for fields whose own width is not D) or `none`; None where nobody reads
             the field embeddings, which are then `(B, 0, D)`.
+        orders: `both`, or where a model reads no more, the `first` order's tables or the `second`'s vectors alone; the
+            views of a table that is not there are zeros, and the field embeddings `(B, 0, D)`.
 
     Attributes:
         sparse_gradients: whether the tables' gradients are sparse tensors of the rows that a batch holds, which
@@ -40,12 +43,15 @@ class FeatureEmbedding(nn.Module):
         (torch.Size([2, 1]), torch.Size([2, 1, 16]), torch.Size([2, 4]))
     """
 
-    def __init__(self, schema: DatasetSchema, fm_embed_dim: int, projection: str | None = "always") -> None:
+    def __init__(
+        self, schema: DatasetSchema, fm_embed_dim: int, projection: str | None = "always", orders: str = "both"
+    ) -> None:
         super().__init__()
         self.schema = schema
         self.embed_dim = fm_embed_dim
         self.sparse_gradients = False
-        self.has_fields = projection is not None
+        self.orders = orders
+        self.has_fields = projection is not None and orders != "first"
         self.projections = nn.ModuleDict()
         for field in schema.interacting_fields if self.has_fields else ():
             width = field.embedding_dim
@@ -59,11 +65,11 @@ class FeatureEmbedding(nn.Module):
         widths = sorted({field.embedding_dim for field in schema.fields.values()})
         self.tables = nn.ModuleDict(
             {
-                str(width): _WidthTable([f for f in schema.fields.values() if f.embedding_dim == width])
+                str(width): _WidthTable([f for f in schema.fields.values() if f.embedding_dim == width], orders)
                 for width in widths
             }
         )
-        self._first_field = schema.interacting_fields[0].name
+        self._first_field, self._flat_width = schema.interacting_fields[0].name, schema.total_embedding_dim
         interacting = {field.embedding_dim for field in schema.interacting_fields}
         self._widths = [str(width) for width in widths if width in interacting]
         self._shared_width = len(self._widths) == 1 and not self.projections
@@ -72,7 +78,7 @@ class FeatureEmbedding(nn.Module):
     def reset_parameters(self) -> None:
         """Xavier-uniform weights, field by field; padding rows zero."""
         with torch.no_grad():
-            for first_order in (False, True):
+            for first_order in ORDERS[self.orders]:
                 for field in self.schema.fields.values():
                     if field.shares_embedding_with is not None:
                         continue
@@ -85,6 +91,8 @@ class FeatureEmbedding(nn.Module):
 
     def field_weight(self, name: str, first_order: bool = False) -> Tensor:
         """One field's part of its table, a view: `(vocabulary_size, width)`, or `(1, width)` for a dense field.
+
+        Of a table that is not there, zeros in the first order and width 0 in the second.
 
         Args:
             name: the field.
@@ -118,10 +126,13 @@ class FeatureEmbedding(nn.Module):
         """
         embedded = {width: self.tables[width](batch, self.sparse_gradients) for width in self._widths}
         first_order = torch.cat([linear for linear, _ in embedded.values()], dim=1).sum(dim=1, keepdim=True)  # (B, 1)
+        if self.orders == "first":
+            nothing, rows = first_order.new_zeros(1, 1), first_order.shape[0]
+            return first_order, nothing.expand(rows, 0, self.embed_dim), nothing.expand(rows, self._flat_width)
         if self._shared_width:
             ((_, vectors),) = embedded.values()  # (B, F, D)
             flat = vectors.flatten(1)
-            return first_order, vectors if self.has_fields else flat.new_zeros(len(flat), 0, self.embed_dim), flat
+            return first_order, vectors if self.has_fields else flat.new_zeros(flat.shape[0], 0, self.embed_dim), flat
         columns = {width: iter(vectors.unbind(1)) for width, (_, vectors) in embedded.items()}
         own, projected = [], []
         for field in self.schema.interacting_fields:
@@ -131,7 +142,7 @@ class FeatureEmbedding(nn.Module):
             if self.has_fields:
                 projected.append(vector if projection is None else projection(vector))  # (B, D)
         flat = torch.cat(own, dim=1)
-        fields = torch.stack(projected, dim=1) if projected else flat.new_zeros(len(flat), 0, self.embed_dim)
+        fields = torch.stack(projected, dim=1) if projected else flat.new_zeros(flat.shape[0], 0, self.embed_dim)
         return first_order, fields, flat
 
     def sequences(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -156,9 +167,9 @@ class FeatureEmbedding(nn.Module):
 
     def shared_sequences(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """As `sequences`, but one history for the rows that share it: embeddings `(U, L, E)` and mask `(U, L)`."""
-        rows = len(batch[self._first_field])
+        rows = batch[self._first_field].shape[0]
         for field in self.schema.behaviour_fields:
-            histories = len(batch[field.name])
+            histories = batch[field.name].shape[0]
             if histories != rows and (not histories or rows % histories):
                 raise SchemaError(
                     f"behaviour sequence {field.name!r} has {histories} histories for {rows} rows; expected one a row, "
@@ -183,14 +194,19 @@ class FeatureEmbedding(nn.Module):
 class _WidthTable(nn.Module):
     """All fields of one width: their rows one below the other, and the learned vectors of their numbers.
 
-    Fields keep their order; neighbours of one type are embedded together.
+    Fields keep their order; neighbours of one type are embedded together. What `orders` leaves out is no parameter:
+    zeros `(R, 1)`, or vectors of width 0.
     """
 
     keep: Tensor
+    weight: Tensor
+    first_order: Tensor
+    dense_weight: Tensor
+    dense_first_order: Tensor
 
-    def __init__(self, fields: list[FieldSchema]) -> None:
+    def __init__(self, fields: list[FieldSchema], orders: str) -> None:
         super().__init__()
-        self.width = fields[0].embedding_dim
+        self.width = 0 if orders == "first" else fields[0].embedding_dim
         self.fields = fields
         self._first_rows: dict[str, int] = {}
         self._first_numbers: dict[str, int] = {}
@@ -211,18 +227,24 @@ class _WidthTable(nn.Module):
         interacting = [field for field in fields if not field.is_behaviour]
         self.runs = [list(run) for _, run in groupby(interacting, key=_run_key)]
         if rows:
-            self.weight = nn.Parameter(torch.empty(rows, self.width))
-            self.first_order = nn.Parameter(torch.empty(rows, 1))
+            self._add("weight", rows, self.width, orders != "first")
+            self._add("first_order", rows, 1, orders != "second")
             keep = torch.ones(rows, 1)
             keep[owners + PADDING_INDEX] = 0.0
             self.register_buffer("keep", keep, persistent=False)
         if numbers:
-            self.dense_weight = nn.Parameter(torch.empty(numbers, self.width))
-            self.dense_first_order = nn.Parameter(torch.empty(numbers, 1))
+            self._add("dense_weight", numbers, self.width, orders != "first")
+            self._add("dense_first_order", numbers, 1, orders != "second")
         for position, run in enumerate(self.runs):
             if run[0].name in self._first_rows:
                 first = torch.tensor([self._first_rows[field.name] for field in run], dtype=torch.int32)
                 self.register_buffer(f"offsets{position}", first, persistent=False)
+
+    def _add(self, name: str, rows: int, width: int, learned: bool) -> None:
+        if learned:
+            self.register_parameter(name, nn.Parameter(torch.empty(rows, width)))
+        else:
+            self.register_buffer(name, torch.zeros(rows, width), persistent=False)
 
     def field_weight(self, name: str, first_order: bool) -> Tensor:
         """One field's rows, a view."""

@@ -109,8 +109,8 @@ class ActivationUnit(nn.Module):
         """
         wide = self._candidates_at_once(history.shape[1])
         size = max(1, wide // max(1, candidates.shape[1]))  # histories at once
-        whole = size >= len(history) and wide >= candidates.shape[1]
-        if whole or candidates.device.type != "cpu" or torch.compiler.is_compiling():
+        at_once = torch.compiler.is_compiling() or candidates.device.type != "cpu"
+        if at_once or (size >= len(history) and wide >= candidates.shape[1]):
             return self.combine(self.weights(candidates, history), history, mask, bias)
         order = mask.sum(dim=1).argsort()  # histories of like length together, so that little padding is worked on
         parts = [x if x is None else x.index_select(0, order).split(size) for x in (candidates, history, mask, bias)]

@@ -1,0 +1,124 @@
+"""Categories of any table: values as text to integers, rare ones left out, by polars and so also in streams."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepfm.errors import DataError, NotFittedError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class CategoryEncoder:
+    """Values as text → integers from 1, in the order of the text; unknown values → `unknown`.
+
+    Args:
+        min_count: values that are rarer in `fit` stay unknown.
+        oov: `padding` gives unknown values index 0, whose embedding is zero; `learned` one index after the known ones.
+
+    Example:
+        >>> encoder = CategoryEncoder(min_count=2).fit(["b", "a", "b", "a", "c"])
+        >>> encoder.transform(["a", "b", "c"]).tolist(), encoder.vocabulary_size
+        ([1, 2, 0], 3)
+    """
+
+    kind: ClassVar[str] = "category"
+
+    def __init__(self, min_count: int = 1, oov: str = "padding") -> None:
+        self.min_count, self.oov = min_count, oov
+        self._values: list[str] | None = None
+        self._type: pl.Enum | None = None
+
+    def __repr__(self) -> str:
+        return f"CategoryEncoder({'not fitted' if self._values is None else f'{len(self._values)} values'})"
+
+    @property
+    def values(self) -> list[str]:
+        """The known values; index i + 1 stands for `values[i]`."""
+        if self._values is None:
+            raise NotFittedError("CategoryEncoder was asked before it was fitted; call fit on the training split first")
+        return self._values
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Known values + 1, and one more for a learned row of unknown ones."""
+        return len(self.values) + (2 if self.oov == "learned" else 1)
+
+    @property
+    def unknown(self) -> int:
+        """The index of unknown values."""
+        return self.vocabulary_size - 1 if self.oov == "learned" else 0
+
+    def fit(self, values: Iterable[str | None]) -> "CategoryEncoder":
+        """Learn the values that occur at least `min_count` times; empty ones and None are never known."""
+        import polars as pl
+
+        counts = pl.Series("value", list(values), dtype=pl.String).value_counts(name="rows")
+        return self.fit_counts(counts["value"], counts["rows"])
+
+    def fit_counts(self, values: "pl.Series", rows: "pl.Series") -> "CategoryEncoder":
+        """As `fit`, from distinct values and how many rows hold each."""
+        known = values.filter((rows >= self.min_count) & values.is_not_null() & (values != ""))
+        self._values, self._type = known.sort().to_list(), None
+        return self
+
+    def expression(self, text: "pl.Expr") -> "pl.Expr":
+        """The indices of a text expression, as int32.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        import polars as pl
+
+        if not self.values:
+            return text.is_null().cast(pl.Int32) * 0 + self.unknown
+        if self._type is None:
+            self._type = pl.Enum(self.values)
+        return (text.cast(self._type, strict=False).to_physical().cast(pl.Int32) + 1).fill_null(self.unknown)
+
+    def transform(self, values: Iterable[str | None]) -> NDArray[np.int32]:
+        """Indices `(N,)`.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        import polars as pl
+
+        column = pl.Series("value", list(values), dtype=pl.String).to_frame()
+        return column.select(self.expression(pl.col("value"))).to_series().to_numpy(writable=True)
+
+    def inverse_transform(self, indices: ArrayLike) -> NDArray[Any]:
+        """The values of indices `(N,)` as an object array; None for padding and unknown.
+
+        Raises:
+            NotFittedError: before `fit`.
+            DataError: an index outside the vocabulary.
+        """
+        table = np.array([None, *self.values, *([None] if self.oov == "learned" else [])], dtype=object)
+        wanted = np.asarray(indices, dtype=np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= len(table))]
+        if len(outside):
+            raise DataError(f"index {outside[0]} is outside the vocabulary; expected 0 to {len(table) - 1}")
+        return table[wanted]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known values and the options, as JSON-ready data."""
+        return {"kind": self.kind, "min_count": self.min_count, "oov": self.oov, "values": self.values}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "CategoryEncoder":
+        """What `to_dict` gave.
+
+        Raises:
+            DataError: the values are no distinct texts.
+        """
+        encoder = cls(plain["min_count"], plain["oov"])
+        values = plain["values"]
+        texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
+        if not texts or len(set(values)) != len(values):
+            raise DataError("an encoder's values are no distinct texts; train again to write it")
+        encoder._values = values
+        return encoder

@@ -1,0 +1,216 @@
+"""A table's columns as a person describes them, in a YAML file: the description that encoders are fitted from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deepfm.data.schema import COMBINERS, FeatureType
+from deepfm.engine.settings import build_settings, nearest, setting
+from deepfm.errors import ConfigError, SchemaError
+from deepfm.utils.io import write_text
+
+ROLES = ("user", "item", "time")
+_OF_VOCABULARY = ("min_count", "oov")
+_OF_IDS = (*_OF_VOCABULARY, "embedding_dim", "group", "shares_embedding_with")
+KEYS = {  # feature type → the keys that mean something for it, beside `type`
+    "sparse": _OF_IDS,
+    "dense": ("scale", "embedding_dim", "group"),
+    "sequence": (*_OF_IDS, "separator", "max_length", "combiner"),
+}
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column of a table.
+
+    `min_count` values of training rows make a value known; others are unknown and share index 0 with padding, whose
+    embedding is zero (`oov: padding`), or have one learned row after those of the known values (`oov: learned`).
+    `scale: min_max` brings a number to [0, 1] over the training rows' range, `none` leaves it. A sequence is a list, or
+    text with a `separator`, of which `max_length` tokens stay: the first, or under `combiner: none` (a behaviour
+    sequence, oldest first) the latest. The other keys are those of `deepfm.data.schema.FieldSchema`.
+    """
+
+    type: str = setting("sparse", choices=tuple(map(str, FeatureType)))
+    min_count: int = setting(1, at_least=1, also=("min_categr_count",))
+    oov: str = setting("padding", choices=("padding", "learned"))
+    scale: str = setting("min_max", choices=("none", "min_max"), also=("normalizer",))
+    separator: str = setting("|", also=("splitter",))
+    max_length: int | None = setting(None, at_least=1, also=("max_len", "maxlen"))
+    combiner: str = setting("mean", choices=COMBINERS, also=("feature_encoder",))
+    embedding_dim: int = setting(16, at_least=1)
+    group: str = setting("", also=("source",))
+    shares_embedding_with: str | None = setting(None, also=("share_embedding", "embedding_name"))
+
+    @property
+    def keeps_latest(self) -> bool:
+        """Whether a list that is too long loses its beginning."""
+        return self.combiner == "none"
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """What a table holds: the label, the features in the order in which models see them, and the roles of some.
+
+    Args:
+        label: the label's column, of numbers from 0 to 1.
+        columns: name → the column's description.
+        user, item: the sparse columns that identify the user and the item, where there are such.
+        time: the column that orders events; it need not be a feature.
+
+    Raises:
+        SchemaError: an impossible description, in one sentence.
+
+    Example:
+        >>> TableSchema("click", {"user": TableColumn(), "price": TableColumn("dense")}, user="user").label
+        'click'
+    """
+
+    label: str
+    columns: Mapping[str, TableColumn]
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for role in ("label", *ROLES):
+            name = getattr(self, role)
+            if (name is not None or role == "label") and (not name or not isinstance(name, str)):
+                raise SchemaError(f"the table schema has {role} {name!r}; expected a column's name")
+        for name in self.columns:
+            if not name or not isinstance(name, str):
+                raise SchemaError(f"column name {name!r} of the table schema is no text; put it in quotes")
+        if not self.columns:
+            raise SchemaError("the table schema has no columns; expected at least one feature below columns")
+        if self.label in self.columns:
+            raise SchemaError(f"label {self.label!r} is also a feature; leave it out of columns")
+        for role in ("user", "item"):
+            name = getattr(self, role)
+            if name is not None and (name not in self.columns or self.columns[name].type != "sparse"):
+                raise SchemaError(f"{role} {name!r} is no sparse column; {nearest(name, list(self.columns))}")
+        for name, column in self.columns.items():
+            self._check_column(name, column)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "TableSchema":
+        """Build a schema from what a YAML file holds: `label`, `columns`, roles, and `defaults` for columns' keys.
+
+        Raises:
+            SchemaError: an unknown key, with the nearest that exists, or an impossible value.
+        """
+        known = ("label", *ROLES, "defaults", "columns")
+        for key in plain:
+            if key not in known:
+                raise SchemaError(f"the table schema has the key {key!r}, which is unknown; {nearest(str(key), known)}")
+        described, defaults = plain.get("columns") or {}, plain.get("defaults") or {}
+        for key, value in (("columns", described), ("defaults", defaults)):
+            if not isinstance(value, Mapping):
+                raise SchemaError(f"{key} of the table schema holds a {type(value).__name__}; expected names with keys")
+        _column("defaults", defaults)
+        columns = {}
+        for name, given in described.items():
+            given = {} if given is None else given
+            if not isinstance(given, Mapping):
+                raise SchemaError(
+                    f"column {name!r} of the table schema holds {given!r}; expected keys such as {{type: sparse}}"
+                )
+            kind = given.get("type", defaults.get("type", TableColumn.type))
+            fitting = {key: value for key, value in defaults.items() if key in KEYS.get(str(kind), ())}
+            columns[name] = _column(f"column {name!r}", {"type": kind, **fitting, **given})
+            _refuse_foreign(name, columns[name].type, given)
+        for name, column in columns.items():  # a shared table has one width and one vocabulary
+            owner = columns.get(column.shares_embedding_with or "")
+            if owner is not None:
+                width = column.embedding_dim if "embedding_dim" in (described[name] or ()) else owner.embedding_dim
+                columns[name] = replace(column, min_count=owner.min_count, oov=owner.oov, embedding_dim=width)
+        roles = {role: plain.get(role) for role in ROLES}
+        return cls(label=plain.get("label", ""), columns=columns, **roles)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TableSchema":
+        """Read a YAML file.
+
+        Raises:
+            SchemaError: it is missing, no YAML, or describes no table; the file is named.
+        """
+        try:
+            plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SchemaError(
+                f"table schema {path} does not exist; expected a YAML file with label and columns"
+            ) from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SchemaError(f"table schema {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        if not isinstance(plain, Mapping):
+            raise SchemaError(f"table schema {path} holds a {type(plain).__name__}; expected label and columns")
+        try:
+            return cls.from_dict(plain)
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write YAML that `load` reads, every key of every column written out."""
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema as plain data, as `from_dict` takes it."""
+        roles = {role: getattr(self, role) for role in ROLES if getattr(self, role) is not None}
+        columns = {}
+        for name, column in self.columns.items():
+            keys = [key for key in KEYS[column.type] if not (column.shares_embedding_with and key in _OF_VOCABULARY)]
+            plain = asdict(column)
+            columns[name] = {"type": column.type} | {key: plain[key] for key in keys if plain[key] is not None}
+        return {"label": self.label, **roles, "columns": columns}
+
+    def owner(self, name: str) -> str:
+        """The column whose vocabulary and table a column uses: its own, or the one that it shares with."""
+        return self.columns[name].shares_embedding_with or name
+
+    def group(self, name: str) -> str:
+        """What a column describes: as given, else the role that it plays."""
+        role = next((role for role in ("user", "item") if getattr(self, role) == name), "")
+        return self.columns[name].group or role
+
+    def _check_column(self, name: str, column: TableColumn) -> None:
+        if column.type == "sequence" and column.max_length is None:
+            raise SchemaError(
+                f"column {name!r} is a sequence without max_length; say how many tokens stay, such as max_length: 20"
+            )
+        if column.type == "sequence" and not column.separator:
+            raise SchemaError(f"column {name!r} has an empty separator; expected the text between two tokens")
+        shared = column.shares_embedding_with
+        if shared is None:
+            return
+        owner = self.columns.get(shared)
+        if owner is None or owner.type == "dense" or owner.shares_embedding_with is not None or shared == name:
+            tables = [
+                other
+                for other, its in self.columns.items()
+                if other != name and its.type != "dense" and its.shares_embedding_with is None
+            ]
+            raise SchemaError(
+                f"column {name!r} has shares_embedding_with {shared!r}; expected a column with ids of its own: "
+                f"{', '.join(tables) or 'there is none'}"
+            )
+
+
+def _column(what: str, plain: Mapping[str, Any]) -> TableColumn:
+    try:
+        return build_settings(TableColumn, plain)
+    except ConfigError as error:
+        raise SchemaError(f"{what} of the table schema: {error}") from error
+
+
+def _refuse_foreign(name: str, kind: str, given: Mapping[str, Any]) -> None:
+    """Refuse keys that mean nothing for a column of this type."""
+    for key in given:
+        if key != "type" and key not in KEYS[kind]:
+            of = ", ".join(other for other in KEYS if key in KEYS[other])
+            raise SchemaError(f"column {name!r} is {kind} and has {key}, which is for {of} columns; leave it out")
+        if given.get("shares_embedding_with") and key in _OF_VOCABULARY:
+            raise SchemaError(
+                f"column {name!r} has {key} and shares the ids of {given['shares_embedding_with']!r}; set it there"
+            )
