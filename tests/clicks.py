@@ -17,6 +17,28 @@ MODEL_OPTIONS = {
     "xdeepfm linear": ("xdeepfm", ("cin.activation=linear", "cin.split_half=false")),
     "attention_deepfm": ("attention_deepfm", ("attention.num_layers=2",)),
 }
+INTERACTION_OPTIONS = {  # the other models without behaviour, option by option
+    "lr": ("lr", ()),
+    "fm": ("fm", ()),
+    "wide_deep": ("wide_deep", ()),
+    "dcn": ("dcn", ()),
+    "dcn_v2": ("dcn_v2", ()),
+    "dcn_v2 stacked": ("dcn_v2", ("dcn_v2.structure=stacked",)),
+    "dcn_v2 low rank": ("dcn_v2", ("dcn_v2.low_rank=2",)),
+    "dcn_v2 experts": ("dcn_v2", ("dcn_v2.low_rank=2", "dcn_v2.num_experts=3", "dcn_v2.num_layers=2")),
+    "autoint": ("autoint", ()),
+    "autoint alone": ("autoint", ("autoint.use_dnn=false", "autoint.scale=true", "autoint.layer_norm=true")),
+    "autoint if needed": ("autoint", ("autoint.residual_projection=if_needed", "autoint.num_layers=2")),
+    "autoint without residual": ("autoint", ("autoint.use_residual=false",)),
+    "afm": ("afm", ()),
+    "nfm": ("nfm", ()),
+    "final_mlp": ("final_mlp", ()),
+    "final_mlp contexts": ("final_mlp", ("final_mlp.context_1=[user,mean]", "final_mlp.context_2=[item,user]")),
+    "final_mlp unselected": ("final_mlp", ("final_mlp.use_feature_selection=false",)),
+    "mask_net": ("mask_net", ()),
+    "mask_net serial": ("mask_net", ("mask_net.structure=serial", "mask_net.reduction_ratio=0.5")),
+    "mask_net without norm": ("mask_net", ("mask_net.embedding_norm=false", "mask_net.num_blocks=2")),
+}
 SMALL = (
     "device=cpu",
     "feature.fm_embed_dim=4",
@@ -25,6 +47,13 @@ SMALL = (
     "cin.layer_sizes=[6,4]",
     "attention.num_heads=2",
     "attention.attention_dim=6",
+    "autoint.attention_dim=6",
+    "afm.attention_dim=5",
+    "final_mlp.hidden_units_1=[8,6]",
+    "final_mlp.hidden_units_2=[4]",
+    "final_mlp.num_heads=2",
+    "final_mlp.selection_hidden_units=[7]",
+    "mask_net.block_dim=5",
     "training.metric=auc",
     "training.batch_size=64",
     "training.scheduler=none",
@@ -178,8 +207,8 @@ def config_of(*overrides):
 
 
 def model_of(kind="deepfm", *overrides, schema=SCHEMA, seed=0):
-    """A model by its key in `MODEL_OPTIONS`, with weights of a size at which every part shows."""
-    name, options = MODEL_OPTIONS[kind]
+    """A model by its key in `MODEL_OPTIONS` or `INTERACTION_OPTIONS`, as it begins."""
+    name, options = (MODEL_OPTIONS | INTERACTION_OPTIONS)[kind]
     torch.manual_seed(seed)
     return create_model(name, schema, config_of(*options, *overrides))
 

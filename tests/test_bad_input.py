@@ -137,7 +137,7 @@ class TestSettings:
             ("data.dataset_name=movielense", ["data.dataset_name = 'movielense'", "'movielens'"]),
             ("data.source=net", ["data.source = 'net'", "auto, files, download, sample"]),
             ("model_name=deepfn", ["model_name = 'deepfn'", "did you mean 'deepfm'?"]),
-            ("model_name=resnet", ["model_name = 'resnet'", "deepfm, xdeepfm, attention_deepfm"]),
+            ("model_name=bert4rec", ["model_name = 'bert4rec'", "deepfm, xdeepfm, attention_deepfm"]),
             ("device=gpu", ["device = 'gpu'", "auto, cpu, mps, cuda"]),
             ("device=cuda:99", ["device = 'cuda:99'", "not on this machine"]),
             ("training=5", ["training = 5", "section"]),

@@ -15,7 +15,18 @@ from deepfm.models.layers.kernels import plain_kernels
 from deepfm.training import scoring
 from deepfm.training.evaluation import score_rows
 from deepfm.training.scoring import PairRows, scorer
-from tests.clicks import MODEL_OPTIONS, clicks, dense, model_of, pairs, randomise, schema_of, sequence, sparse
+from tests.clicks import (
+    INTERACTION_OPTIONS,
+    MODEL_OPTIONS,
+    clicks,
+    dense,
+    model_of,
+    pairs,
+    randomise,
+    schema_of,
+    sequence,
+    sparse,
+)
 
 ROWS = 80
 kinds = pytest.mark.parametrize("kind", MODEL_OPTIONS)
@@ -84,6 +95,16 @@ class TestScoreRows:
         model, dataset = case(kind, SIDES[sides])
         assert_same_scores(model, dataset)
         assert embedded == [20, 30, *[1] * ROWS], "20 users and 30 items are embedded, and only then each row"
+
+    @pytest.mark.parametrize("kind", INTERACTION_OPTIONS)
+    @pytest.mark.parametrize(("sides", "wide"), [("in turns", True), ("one user field within", False)])
+    def test_pairs_score_as_row_by_row_in_models_of_interactions(self, kind, sides, wide, embedded):
+        contexts = ("final_mlp.context_1=[a,c]", "final_mlp.context_2=[g,a]") if "contexts" in kind else ()
+        if not wide and kind != "lr":
+            contexts = (*contexts, "fm.use_first_order=false")
+        model, dataset = case(kind, SIDES[sides], *contexts, fields=OWN_WIDTHS)
+        assert_same_scores(randomise(model, 0.6, seed=1), dataset)
+        assert embedded == [20, 30, *[1] * ROWS]
 
     @kinds
     @pytest.mark.parametrize("projection", ["always", "if_needed", "none"])
