@@ -32,12 +32,13 @@ with_backend = $(if $(UV_TORCH_BACKEND),UV_TORCH_BACKEND=$(UV_TORCH_BACKEND) $(1
 BENCH := .bench
 BENCH_TORCH := torch==2.13.0
 PEERS := deepctr_torch fuxictr torch_rechub
-PEER_deepctr_torch := deepctr-torch==0.3.0 requests pip pandas
+# deepfm's own extra: what its users have who stay on DeepCTR-Torch; the tests of deepfm.interop run there too.
+PEER_deepctr_torch := -e '.[deepctr]' pandas
 PEER_fuxictr := fuxictr==2.3.10
 PEER_torch_rechub := torch-rechub==0.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare results test lint format bench-peers lock clean
+.PHONY: help install train evaluate compare results test lint format bench-peers bench-deepctr lock clean
 
 help:
 	@echo "make train [ARGS='key=value ...'] [CONFIG=FILE]   train to final test metrics"
@@ -47,6 +48,7 @@ help:
 	@echo "make lint | format                                check, or mend, style and types"
 	@echo "make results                                      train the shipped configurations, write docs/results.md"
 	@echo "make bench-peers                                  the peers that benchmarks/throughput.py measures, in .bench/"
+	@echo "make bench-deepctr                                DeepCTR-Torch alone, which tests of deepfm.interop need"
 	@echo "make install | lock | clean                       the environment, its pinned versions, away with it"
 
 install: $(READY)
@@ -83,6 +85,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench-peers: $(PEERS:%=$(BENCH)/%/.ready)
+
+bench-deepctr: $(BENCH)/deepctr_torch/.ready
 
 $(BENCH)/%/.ready: Makefile | $(READY)
 	@echo "installing $(PEER_$*) into $(BENCH)/$*"

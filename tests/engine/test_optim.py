@@ -13,7 +13,13 @@ from deepfm.engine.task import ParameterGroup
 from tests.clicks import CPU
 from tests.conftest import ROOT
 
-TORCHS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+TORCHS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
 names = pytest.mark.parametrize("name", TORCHS)
 
 

@@ -247,7 +247,7 @@ def test_a_checkpoint_of_another_task_or_model_is_refused(tmp_path):
         fit(Ordering(), Knobs(), device=CPU, checkpoint=tmp_path / "none.ckpt", resume=True)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "adagrad", "rmsprop"])
 def test_the_l2_of_a_group_is_the_gradient_of_its_penalty_in_the_loss(name):
     """λ·Σw² by the optimizer and by the loss give the same weights (AdamW's own decay apart)."""
     from deepfm.engine.optim import build_optimizer
