@@ -5,7 +5,7 @@ into `deepfm.interop.deepctr.models.SIN`, which gives the same logits.
 
 Example:
     >>> from deepfm.interop.deepctr_native import SIN  # doctest: +SKIP
-    >>> model = SIN(linear_columns, dnn_columns, ["movie_id"], task="binary", device="cpu")  # doctest: +SKIP
+    >>> model = SIN(linear_columns, dnn_columns, ["item_id"], task="binary", device="cpu")  # doctest: +SKIP
     >>> model.compile("adam", "binary_crossentropy", metrics=["auc"])  # doctest: +SKIP
 """
 

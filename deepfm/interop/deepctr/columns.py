@@ -35,7 +35,7 @@ class SparseFeat(_SparseFields):
         SchemaError: `use_hash` is true, or a size is no whole number of at least 1.
 
     Example:
-        >>> SparseFeat("movie_id", 16, embedding_dim="auto").embedding_dim
+        >>> SparseFeat("item_id", 16, embedding_dim="auto").embedding_dim
         12
     """
 

@@ -179,7 +179,7 @@ class BaseModel(nn.Module):
         size = DEFAULT_BATCH if batch_size is None else batch_size
         if size < 1:
             raise ConfigError(f"batch_size = {batch_size}; expected at least 1")
-        plan = Plan(plan.loss, plan.metrics, size, shuffle, (self.seed, self._fits))
+        plan = Plan(plan.loss, plan.metrics, size, shuffle, (self.seed % 2**63, self._fits))
         train, validation = self._split(self._labelled(x, y), validation_split, validation_data)
         listed = CallbackList([*(callbacks or ()), self.history])
         task = ColumnTask(self, plan, train, validation)
