@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import TabularDataset
+from deepfm.data.frames import polars_frame
 from deepfm.data.table_encoder import TableEncoder
 from deepfm.data.table_schema import TableSchema
-from deepfm.engine.settings import build_settings, nearest
-from deepfm.errors import DeepFMError
+from deepfm.engine.settings import load_settings, nearest
+from deepfm.errors import ConfigError, DeepFMError
 from deepfm.models import create_model
 from deepfm.training.evaluation import score_rows
 from deepfm.training.trainer import Trainer
@@ -31,21 +33,26 @@ except ImportError as error:
 
 LABEL = "the label of a row"  # what the table schema calls y, which is no column of X
 FEWEST_BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 20, 32, 4096  # an epoch of few rows still takes so many steps
-RESERVED = {"seed": "random_state", "model_name": "model", "data": "columns", "output_dir": "nothing"}
+RESERVED = {
+    **{"seed": "use random_state", "model_name": "use model", "data": "use columns"},
+    "output_dir": "leave it out, as nothing is written",
+}
 
 
 class CTRClassifier(ClassifierMixin, BaseEstimator):
     """Any registered model on a table with two classes.
 
-    `X` is a DataFrame (pandas or polars), or an array of numbers. A DataFrame's columns of text, categories, booleans
-    and whole numbers are ids, those of fractions numbers; an array's columns are numbers. `columns` says otherwise.
-    Rows held out of `fit`, as many of each class as there are, decide the best epoch by log loss; where a class has
-    one row, the training rows do.
+    `X` is a DataFrame (pandas or polars), or an array of numbers. Columns of text, categories, booleans and whole
+    numbers are ids, those of a floating-point type numbers. `columns` says otherwise.
+    Columns are found by name; where `fit` or `predict` is given an array, by position.
+    Rows held out of `fit`, a share of each class, decide the best epoch by log loss and teach nothing else; where a
+    class has one row, the training rows do.
 
     Args:
         model: a name of `deepfm.models.MODELS`.
-        columns: a column's name, or its position in an array, → keys of `deepfm.data.table_schema.TableColumn` such as
-            `{"type": "sparse", "min_count": 2}`; columns left out are inferred.
+        columns: a frame's column by its name, or an array's by its position, → keys of
+            `deepfm.data.table_schema.TableColumn` such as `{"type": "sparse", "min_count": 2}`; columns left out are
+            inferred.
         validation_fraction: of the rows, held out to find the best epoch; 0 for none.
         random_state: what the held-out rows, weights, row order and dropout depend on.
         verbose: whether a line is printed an epoch.
@@ -117,7 +124,9 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: X or y cannot be used, or a setting is wrong.
         """
-        table, labels = self._validated(X, y)
+        _require_order(y)
+        with _one_sentence():
+            table, labels = self._validated(X, y)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) != 2:
@@ -127,16 +136,17 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
                 )
             raise ValueError(f"y holds one class, {str(self.classes_[0])!r}; expected two")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        try:
+        held_out = _held_out(codes, self.validation_fraction, np.random.default_rng(seed))
+        with _one_sentence():
             config = self._settings(len(table), seed)
-            encoder = TableEncoder(self._schema(table)).fit(table.lazy(), "X")
+            encoder = TableEncoder(self._schema(table, by_position=not hasattr(X, "columns")))
+            encoder.fit(table.filter(~held_out).lazy(), "X")
             features = encoder.transform(table.lazy(), "X")
             with _console(self.verbose), torch.random.fork_rng():
                 torch.manual_seed(seed)
-                self.model_, self.n_iter_ = self._train(encoder, features, codes, config)
-        except DeepFMError as error:
-            raise ValueError(str(error)) from error
+                self.model_, self.n_iter_ = self._train(encoder, features, codes, held_out, config)
         self.encoder_ = encoder
+        self._types, self._by_position = dict(table.schema), not hasattr(X, "columns")
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -146,12 +156,10 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
             ValueError: X cannot be used.
         """
         check_is_fitted(self)
-        table, _ = self._validated(X)
-        try:
+        with _one_sentence():
+            table, _ = self._validated(X)
             features = self.encoder_.transform(table.lazy(), "X")
             scores = score_rows(self.model_, TabularDataset(features, np.zeros(len(table), dtype=np.float32)))
-        except DeepFMError as error:
-            raise ValueError(str(error)) from error
         return scores.astype(np.float64)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -179,8 +187,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(X, "columns"):
             checked = validate_data(self, X, y, reset=fitting, dtype="numeric")
             array, labels = checked if fitting else (checked, None)
-            names = [f"x{number}" for number in range(array.shape[1])]
-            return pl.DataFrame({name: array[:, place] for place, name in enumerate(names)}), labels
+            columns = {f"x{place}": pl.Series(array[:, place]) for place in range(array.shape[1])}
+            return (pl.DataFrame(columns) if fitting else self._as_fitted(columns)), labels
         validate_data(self, X, y, reset=fitting, skip_check_array=True)
         if fitting:
             y = column_or_1d(y, warn=True)
@@ -188,44 +196,57 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
             check_consistent_length(X, y)
         if not len(X):
             raise ValueError(f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
-        return _frame(X), y if fitting else None
+        table = polars_frame(X)
+        if not fitting and self._by_position:
+            table = self._as_fitted(table.to_dict())
+        return table, y if fitting else None
 
-    def _schema(self, table: pl.DataFrame) -> TableSchema:
-        given = {
-            table.columns[name] if isinstance(name, int) and name < len(table.columns) else name: dict(keys)
-            for name, keys in (self.columns or {}).items()
-        }
-        for name in given:
-            if name not in table.columns:
-                raise ValueError(f"columns describes {name!r}, no column of X; {nearest(str(name), table.columns)}")
+    def _as_fitted(self, columns: Mapping[str, pl.Series]) -> pl.DataFrame:
+        """Columns under the names that `fit` saw, in its order; its booleans, 0 and 1 in an array, are such again."""
+        renamed = {}
+        for (name, kind), column in zip(self._types.items(), columns.values(), strict=True):
+            flag = kind == pl.Boolean and column.dtype.is_numeric() and ((column == 0) | (column == 1)).all()
+            renamed[name] = column.cast(pl.Boolean) if flag else column
+        return pl.DataFrame(renamed)
+
+    def _schema(self, table: pl.DataFrame, by_position: bool) -> TableSchema:
+        given = {}
+        described = {} if self.columns is None else self.columns
+        if not isinstance(described, Mapping):
+            raise ConfigError(f"columns = {described!r} describes no column; expected names with keys")
+        for name, keys in described.items():
+            place = f"x{name}" if by_position and isinstance(name, int | np.integer) else str(name)
+            if place not in table.columns:
+                known = f"expected 0 to {table.width - 1}" if by_position else nearest(place, table.columns)
+                raise ConfigError(f"columns describes {name!r}, no column of X; {known}")
+            if not isinstance(keys, Mapping):
+                raise ConfigError(f"columns has {keys!r} for {name!r}; expected keys such as {{'type': 'sparse'}}")
+            given[place] = _plain(keys)
         inferred = {
-            name: {"type": "dense" if kind.is_float() else "sparse"} | given.get(name, {})
+            name: {"type": "dense" if kind.is_float() or kind.is_decimal() else "sparse"} | given.get(name, {})
             for name, kind in table.schema.items()
         }
         return TableSchema.from_dict({"label": LABEL, "columns": inferred})
 
     def _settings(self, rows: int, seed: int) -> ExperimentConfig:
         batch = min(max(rows // FEWEST_BATCHES, SMALLEST_BATCH), LARGEST_BATCH)
-        training: dict[str, Any] = {"metric": "logloss", "batch_size": batch}
-        tree: dict[str, Any] = {"training": training}
+        settings: dict[str, Any] = {"training.metric": "logloss", "training.batch_size": batch}
         for name, value in self._config.items():
-            section, *rest = name.split("__")
+            section = name.partition("__")[0]
             if section in RESERVED:
-                raise ValueError(f"{name} is not set here; use {RESERVED[section]}")
-            place = tree
-            for key in (section, *rest[:-1]) if rest else ():
-                place = place.setdefault(key, {})
-            place[rest[-1] if rest else section] = value
-        return build_settings(ExperimentConfig, {**tree, "model_name": self.model, "seed": seed})
+                raise ConfigError(f"{name} is not set here; {RESERVED[section]}")
+            settings |= _dotted(name.replace("__", "."), _plain(value))
+        own = {"model_name": _plain(self.model), "seed": seed}
+        return load_settings(ExperimentConfig, defaults={**settings, **own})
 
     def _train(
         self,
         encoder: TableEncoder,
         features: dict[str, NDArray[Any]],
         codes: NDArray[np.int64],
+        held_out: NDArray[np.bool_],
         config: ExperimentConfig,
     ) -> tuple[Any, int]:
-        held_out = _held_out(codes, self.validation_fraction, np.random.default_rng(config.seed))
         train, validation = (
             TabularDataset({name: column[rows] for name, column in features.items()}, codes[rows].astype(np.float32))
             for rows in (~held_out, held_out if held_out.any() else ~held_out)
@@ -238,8 +259,10 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
 
 def _held_out(codes: NDArray[np.int64], fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Which rows `(N,)` find the best epoch: of each class the fraction, one at least; none where a class has one."""
-    if not 0 <= fraction < 1:
-        raise ValueError(f"validation_fraction = {fraction} is out of range; expected at least 0 and below 1")
+    if not isinstance(fraction, Real) or not 0 <= fraction < 1:
+        raise ValueError(
+            f"validation_fraction = {fraction!r} is out of range; expected a number, at least 0 and below 1"
+        )
     chosen = np.zeros(len(codes), dtype=bool)
     if not fraction or np.bincount(codes).min() < 2:
         return chosen
@@ -250,21 +273,41 @@ def _held_out(codes: NDArray[np.int64], fraction: float, rng: np.random.Generato
     return chosen
 
 
-def _frame(X: Any) -> pl.DataFrame:  # noqa: N803
-    """A pandas or polars frame as a polars one, its columns' names as text; missing values are null."""
-    if isinstance(X, pl.DataFrame):
-        return X
-    columns = {}
-    for place, name in enumerate(X.columns):
-        column = X.iloc[:, place]
-        values = column.to_numpy()
-        if values.dtype.kind not in "fiub":  # objects, texts, categories, dates
-            values = pl.Series(str(name), column.astype(object).where(column.notna(), None).tolist(), strict=False)
-            values = values.cast(pl.String) if not values.dtype.is_nested() else values
-        columns[str(name)] = values
-    if len(columns) != X.shape[1]:
-        raise ValueError(f"X has columns of the same name: {sorted(map(str, X.columns))}; give each one of its own")
-    return pl.DataFrame(columns)
+def _require_order(y: ArrayLike) -> None:
+    """Refuse labels that numpy cannot sort: None, or texts among numbers."""
+    labels = np.asarray(y)
+    if labels.dtype.kind != "O":
+        return
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        types = ", ".join(sorted({type(label).__name__ for label in labels.ravel().tolist()}))
+        raise ValueError(f"y holds labels of type {types}; expected numbers or texts, none missing") from error
+
+
+def _plain(value: Any) -> Any:
+    """A value with Python's own numbers and lists in place of numpy's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(element) for key, element in value.items()}
+    return [_plain(element) for element in value] if isinstance(value, list | tuple) else value
+
+
+def _dotted(name: str, value: Any) -> dict[str, Any]:
+    """A section given whole as its settings, so that it leaves others of the section as they are."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {key: leaf for part, inner in value.items() for key, leaf in _dotted(f"{name}.{part}", inner).items()}
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """The package's errors as the ValueError that scikit-learn expects."""
+    try:
+        yield
+    except DeepFMError as error:
+        raise ValueError(str(error)) from error
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from deepfm.config import DATA_DIR_VARIABLE, ExperimentConfig, load_config
-from deepfm.engine.settings import settings_to_dict
+from deepfm.engine.settings import build_settings, settings_to_dict
 from deepfm.errors import ConfigError
 from deepfm.utils import seed_everything
 
@@ -150,6 +151,13 @@ def refused(*overrides):
     with pytest.raises(ConfigError) as caught:
         load_config(overrides=list(overrides))
     return str(caught.value)
+
+
+def test_numpys_numbers_are_numbers():
+    settings = build_settings(ExperimentConfig, {"training": {"lr": np.float64(0.01)}})
+    assert settings.training.lr == 0.01
+    with pytest.raises(ConfigError, match=r"dnn\.hidden_units = \[\] is empty|din\.hidden_units = \[\] is empty"):
+        build_settings(ExperimentConfig, {"din": {"hidden_units": ()}})
 
 
 class TestUnknownKeys:

@@ -17,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from deepfm.data.frames import polars_frame
+from deepfm.models import MODELS
 from deepfm.sklearn import CTRClassifier, _held_out
 
 SMALL = {
@@ -78,7 +80,7 @@ class TestLearning:
 
     def test_predictions_are_the_models(self, clicks):
         rows, y = clicks
-        model = small().fit(rows, y)
+        model = small(validation_fraction=0).fit(rows, y)
         ids = {
             "user": sorted(set(rows["user"])),
             "weekday": sorted(map(str, set(rows["weekday"]))),
@@ -111,7 +113,7 @@ class TestLearning:
     def test_columns_say_otherwise(self, clicks):
         rows, y = clicks
         columns = {"weekday": {"type": "dense"}, "user": {"min_count": 100, "oov": "learned"}}
-        schema = small(columns=columns).fit(rows, y).encoder_.dataset_schema()
+        schema = small(columns=columns, validation_fraction=0).fit(rows, y).encoder_.dataset_schema()
         assert schema.fields["weekday"].feature_type == "dense"
         assert schema.fields["user"].vocabulary_size == (rows["user"].value_counts() >= 100).sum() + 2
         codes = np.stack([rows["weekday"], rows["price"]], axis=1)
@@ -127,10 +129,73 @@ class TestLearning:
         model = small(columns={"tags": {"type": "sequence", "max_length": 3, "combiner": "sum"}}).fit(rows, y)
         assert model.score(rows, y) == 1.0
 
-    @pytest.mark.parametrize("model", ["lr", "xdeepfm", "final_mlp"])
+    @pytest.mark.parametrize("model", [name for name in MODELS if name not in ("bst", "din", "sin")])
     def test_any_registered_model(self, model, clicks):
+        rows, _ = clicks
+        y = rows["user"].isin(list("abcd")) ^ (np.arange(800) % 20 == 0)  # what a linear model can learn
+        fitted = small(model, training__lr=0.03).fit(rows[:600], y[:600])
+        assert roc_auc_score(y[600:], fitted.predict_proba(rows[600:])[:, 1]) > 0.85
+
+
+class TestColumns:
+    def types(self, rows, y, **settings):
+        schema = CTRClassifier(training__num_epochs=1, random_state=0, **settings).fit(rows, y).encoder_.schema
+        return {name: column.type for name, column in schema.columns.items()}
+
+    def test_objects_are_what_they_hold(self, clicks):
+        """pandas makes objects of numbers with gaps; they stay the same ids."""
         rows, y = clicks
-        assert roc_auc_score(y == "none", small(model).fit(rows, y).predict_proba(rows)[:, 1]) > 0.5
+        model = small(training__num_epochs=2).fit(rows, y)
+        gap = rows[:6].assign(weekday=[1.0, None, 2.0, 3.0, None, 6.0], mobile=rows["mobile"][:6].astype(object))
+        held = gap.astype(object).where(gap.notna(), None)
+        codes = model.encoder_.transform(polars_frame(held).lazy())
+        assert codes["weekday"].tolist() == [2, 0, 3, 4, 0, 7]  # 0 to 6 are 1 to 7
+        assert np.array_equal(model.predict_proba(held), model.predict_proba(gap))
+        assert self.types(rows.astype(object), y) == {
+            **{"user": "sparse", "weekday": "sparse", "price": "dense", "mobile": "sparse"}
+        }
+
+    def test_types_decide_what_is_an_id(self, clicks):
+        day, y = clicks[0]["weekday"], clicks[1]
+        rows = pd.DataFrame(
+            {
+                **{"category": (day / 2).astype("category"), "gaps": day.astype("Int64").where(day > 0)},
+                **{"ranges": pd.cut(day, 3), "fraction": (day / 2).astype("Float64")},
+            }
+        )
+        assert self.types(rows, y) == {
+            **{"category": "sparse", "gaps": "sparse", "ranges": "sparse", "fraction": "dense"}
+        }
+        frame = polars_frame(rows)
+        assert frame["category"][:20].to_list() == [f"{d / 2:g}" for d in day[:20]]
+        assert frame["gaps"][:20].to_list() == [d or None for d in day[:20]]
+
+    def test_a_number_is_a_name_in_a_frame(self):
+        rng = np.random.default_rng(0)
+        rows = pd.DataFrame({2: rng.random(60), 0: rng.random(60), 1: rng.integers(0, 3, 60)})
+        y = np.arange(60) % 2
+        assert self.types(rows, y, columns={2: {"type": "sparse"}}) == {"2": "sparse", "0": "dense", "1": "sparse"}
+
+    def test_arrays_and_frames_meet_by_position(self):
+        rng = np.random.default_rng(0)
+        rows = pd.DataFrame({"x1": rng.random(300), "x0": rng.random(300), "on": rng.random(300) < 0.5})
+        y = rows["x1"] > rows["x0"]
+        framed, array = small().fit(rows, y), rows.to_numpy()
+        with pytest.warns(UserWarning, match="feature names"):
+            assert np.array_equal(framed.predict_proba(array), framed.predict_proba(rows))
+        arrayed, named = small().fit(array, y), rows.set_axis(["a", "b", "c"], axis=1)
+        with pytest.warns(UserWarning, match="feature names"):
+            assert np.array_equal(arrayed.predict_proba(named.astype(float)), arrayed.predict_proba(array))
+
+    def test_held_out_rows_teach_the_encoders_nothing(self):
+        """Each id stands once and each price too: what is known is what was trained on."""
+        rows = pd.DataFrame({"user": [f"u{row}" for row in range(100)], "price": np.arange(100.0)})
+        fitted = small(validation_fraction=0.2).fit(rows, np.arange(100) % 2)
+        assert len(fitted.encoder_.encoders["user"].values) == 80
+        known = {int(user[1:]) for user in fitted.encoder_.encoders["user"].values}
+        assert fitted.encoder_.encoders["price"].to_dict() | {"low": min(known), "high": max(known)} == (
+            fitted.encoder_.encoders["price"].to_dict()
+        )
 
 
 class TestTools:
@@ -154,6 +219,19 @@ class TestTools:
         rows, y = clicks
         search = GridSearchCV(small(), {"training__lr": [1e-6, 0.01]}, cv=2, scoring="roc_auc").fit(rows, y)
         assert search.best_params_ == {"training__lr": 0.01}
+        grid = {"training__lr": np.logspace(-6, -2, 2), "dnn__use_batch_norm": np.array([True])}
+        search = GridSearchCV(small(training__num_epochs=np.int64(8)), grid, cv=2, scoring="roc_auc").fit(rows, y)
+        assert search.best_params_["training__lr"] == 0.01
+
+    def test_numpys_values_are_pythons(self):
+        model = small(dnn__hidden_units=np.array([8, 4]), training__lr=np.float64(0.5), columns={})
+        config = model._settings(100, 0)
+        assert (config.dnn.hidden_units, config.training.lr) == ((8, 4), 0.5)
+        assert {type(width) for width in config.dnn.hidden_units} == {int}
+
+    def test_a_section_given_whole_keeps_the_defaults(self):
+        config = CTRClassifier(training={"num_epochs": 1}, training__lr=0.5)._settings(4000, 0).training
+        assert (config.num_epochs, config.lr, config.metric, config.batch_size) == (1, 0.5, "logloss", 200)
 
     def test_a_clone_has_every_setting(self):
         model = small(columns={"a": {"type": "dense"}}).set_params(training__lr=0.5, validation_fraction=0.2)
@@ -218,6 +296,12 @@ class TestRefusals:
             ({"columns": {"user": {"min_cont": 2}}}, ["column 'user'", "did you mean 'min_count'?"]),
             ({"columns": {"user": {"type": "dense"}}}, ["'user'", "no number"]),
             ({"validation_fraction": 1.0}, ["validation_fraction = 1.0"]),
+            ({"validation_fraction": None}, ["validation_fraction = None", "a number"]),
+            ({"columns": "user"}, ["columns = 'user'", "names with keys"]),
+            ({"columns": {"user": None}}, ["None for 'user'", "expected keys"]),
+            ({"columns": {0: {"type": "dense"}}}, ["columns describes 0, no column of X", "known: user"]),
+            ({"training": 5}, ["training = 5"]),
+            ({"output_dir": "x"}, ["output_dir is not set here; leave it out"]),
         ],
     )
     def test_a_wrong_setting_is_one_sentence(self, clicks, settings, words):
@@ -227,6 +311,32 @@ class TestRefusals:
         for word in words:
             assert word in str(refusal.value)
         assert "\n" not in str(refusal.value)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pd.period_range("2020", periods=4),
+            pd.interval_range(0, 4),
+            pd.timedelta_range("1D", periods=4),
+            [1j, 2j, 3j, 4j],
+            [{1}, {2}, {3}, {4}],
+            [{"a": 1}] * 4,
+        ],
+    )
+    def test_a_column_of_no_use(self, values):
+        with pytest.raises(ValueError, match=r"column 'when' of X is of type \w+.*; expected text or whole numbers"):
+            small().fit(pd.DataFrame({"when": values}), [0, 1, 0, 1])
+
+    @pytest.mark.parametrize("position", [-1, 2])
+    def test_a_position_that_is_not_there(self, position):
+        with pytest.raises(ValueError, match=rf"columns describes {position}, no column of X; expected 0 to 1"):
+            small(columns={position: {"type": "sparse"}}).fit(np.eye(2)[[0, 1, 0, 1]], [0, 1, 0, 1])
+
+    @pytest.mark.parametrize("labels", [[None, 1, 0, 1], ["a", 1, "a", 1], ["a", None, "b", "a"]])
+    @pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame])
+    def test_labels_that_have_no_order(self, labels, kind):
+        with pytest.raises(ValueError, match=r"y holds labels of type .*; expected numbers or texts, none missing"):
+            small().fit(kind(np.eye(4)), np.array(labels, dtype=object))
 
     def test_an_unknown_model(self, clicks):
         with pytest.raises(ValueError, match="did you mean 'deepfm'"):

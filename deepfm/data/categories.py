@@ -10,6 +10,31 @@ from deepfm.errors import DataError, NotFittedError
 
 if TYPE_CHECKING:
     import polars as pl
+    from polars.datatypes import DataType
+
+BOOLEANS = ("True", "False", "TRUE", "FALSE")
+
+
+def id_text(values: "pl.Expr", kind: "DataType") -> "pl.Expr":
+    """Ids of any type as text, the same from every file: 7 for 7, 7.0 and " 7.0 ", true for True; missing ones null."""
+    import polars as pl
+
+    if kind.is_float():  # what pandas makes of whole numbers with gaps
+        whole = values.fill_nan(None)
+        digits = whole.cast(pl.Int64, strict=False).cast(pl.String)
+        return pl.when(whole == whole.round()).then(digits).otherwise(whole.cast(pl.String))
+    text = values.cast(pl.String)
+    return text if kind.is_integer() or kind == pl.Boolean else same_text(text)
+
+
+def same_text(text: "pl.Expr") -> "pl.Expr":
+    """A text expression without blanks around an id, the `.0` of a whole number, and capitals in a boolean."""
+    import polars as pl
+
+    bare = text.str.strip_chars()
+    digits = bare.str.strip_chars_end("0").str.strip_chars_end(".")
+    whole = pl.when(bare.str.contains(r"^[+-]?\d+\.0+$")).then(digits).otherwise(bare)
+    return pl.when(bare.is_in(BOOLEANS)).then(bare.str.to_lowercase()).otherwise(whole)
 
 
 class CategoryEncoder:

@@ -75,6 +75,8 @@ class TableAdapter:
         train, validation, test = (encoder.dataset(tables[stem], path) for stem, path in self.files.items())
         for path, part in zip(self.files.values(), (train, validation, test), strict=True):
             self._check_classes(path, part, evaluated=part is not train)
+            if part is not train:
+                self._warn_of_unknown(path, part, encoder.unknown)
         log.info(
             "data %s (%s): %d rows for training, %d for validation, %d for the test; %d fields, %d ids",
             self.info.name, self.info.hash[:12], len(train), len(validation), len(test), schema.num_fields,
@@ -107,6 +109,16 @@ class TableAdapter:
                 f"column {label!r} of {path} is {values[0].item():g} in every one of {len(values):,} rows; expected "
                 "both 0 and 1, so take other rows or another label"
             )
+
+    def _warn_of_unknown(self, path: Path, part: TabularDataset, unknown: Mapping[str, int]) -> None:
+        """Say which columns hold no value that the training rows know: nothing is learned for such."""
+        for name, index in unknown.items():
+            ids = part.features[name]
+            if bool(((ids == 0) | (ids == index)).all()):
+                log.warning(
+                    "every value of column %r of %s is empty or unknown to the training rows; compare how both write "
+                    "them", name, path,
+                )  # fmt: skip
 
 
 def _digest(files: Mapping[str, Path]) -> str:

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 from polars.datatypes import DataType
 
-from deepfm.data.categories import CategoryEncoder
+from deepfm.data.categories import CategoryEncoder, id_text, same_text
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.data.table_files import reading, require_columns
@@ -24,8 +24,8 @@ Where = str | Path
 class TableEncoder:
     """Encodes a table, a polars frame that may not have been read yet, as its schema describes.
 
-    Ids are compared as text, so that 7 in a Parquet file is the "7" of a CSV. Nothing is held in memory but what comes
-    out: int32 ids, float32 numbers.
+    Ids are compared as text, so that 7 in a Parquet file is the "7" of a CSV. What comes out is int32 ids and float32
+    numbers; while they are made, more than that is held in memory.
 
     Args:
         schema: the columns.
@@ -70,6 +70,11 @@ class TableEncoder:
                 if found[f"low {name}"] is None:
                     raise DataError(f"column {name!r} of {where} holds no number; leave it out of the table schema")
                 state = {"low": found[f"low {name}"], "high": found[f"high {name}"]}
+                if not np.isfinite(state["high"] - state["low"]):
+                    raise DataError(
+                        f"column {name!r} of {where} goes from {state['low']:g} to {state['high']:g}, too far for "
+                        "scale: min_max; mend the rows"
+                    )
                 self.encoders[name] = MinMaxScaler.from_dict(state)
         return self
 
@@ -124,6 +129,17 @@ class TableEncoder:
         roles = {"user_field": self.schema.user, "item_field": self.schema.item, "time_field": self.schema.time}
         return DatasetSchema(fields, self.schema.label, **roles)
 
+    @property
+    def unknown(self) -> dict[str, int]:
+        """Column of ids → the index of its unknown values.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        return {
+            name: self._categories(name).unknown for name, column in self.schema.columns.items() if not _dense(column)
+        }
+
     def _fit_categories(self, table: pl.LazyFrame, types: Mapping[str, DataType], where: Where) -> None:
         """One encoder a vocabulary, fitted on all the columns that share it."""
         counts: dict[str, list[pl.LazyFrame]] = {}
@@ -140,8 +156,9 @@ class TableEncoder:
                 for parts in counts.values()
             ]
             found = pl.collect_all(merged, engine="streaming")
-        if found:
-            _require_rows(sum(map(len, found)), where)
+        if found and not any(map(len, found)):  # lists may all be empty where there are rows
+            with reading(where):
+                _require_rows(table.select(pl.len()).collect(engine="streaming").item(), where)
         for name, frame in zip(counts, found, strict=True):
             column = self.schema.columns[name]
             encoder = CategoryEncoder(column.min_count, column.oov).fit_counts(frame["value"], frame["rows"])
@@ -192,7 +209,7 @@ class TableEncoder:
                 arrays[name] = _padded(values, column.max_length or 0)
                 continue
             if _dense(column):
-                bad = (values.is_null() | values.is_infinite()).arg_true()
+                bad = (values.is_null() | values.is_nan() | values.is_infinite()).arg_true()
                 if len(bad):
                     raise DataError(
                         f"dense column {name!r} of {where} holds {_cell(table, name, bad[0])} in row {bad[0] + 1}; "
@@ -233,21 +250,19 @@ def _tokens(name: str, column: TableColumn, kind: DataType, where: Where) -> pl.
         assert kind.inner is not None
         inner = kind.inner() if isinstance(kind.inner, type) else kind.inner
         return lists.list.eval(_text(pl.element(), inner, name, where).drop_nulls())
-    texts = _text(pl.col(name), kind, name, where).str.split(column.separator)
-    return texts.list.eval(pl.element().filter(pl.element() != ""))
+    texts = pl.col(name) if kind == pl.String else _text(pl.col(name), kind, name, where)
+    tokens = texts.str.split(column.separator).list.eval(same_text(pl.element()))
+    return tokens.list.eval(pl.element().filter(pl.element() != ""))
 
 
 def _text(values: pl.Expr, kind: DataType, name: str, where: Where) -> pl.Expr:
-    """Ids as text: whole numbers alike, whatever type holds them."""
-    if kind.is_float():  # what pandas makes of whole numbers with gaps
-        whole = values.fill_nan(None)
-        digits = whole.cast(pl.Int64, strict=False).cast(pl.String)
-        return pl.when(whole == whole.round()).then(digits).otherwise(whole.cast(pl.String))
-    if kind.is_nested() or kind == pl.Binary:
+    """Ids as text: alike, whatever type holds them."""
+    texts = isinstance(kind, pl.String | pl.Categorical | pl.Enum | pl.Boolean | pl.Null)
+    if not (texts or kind.is_numeric() or (kind.is_temporal() and kind != pl.Duration)):
         raise DataError(
             f"column {name!r} of {where} is of type {kind}; expected text or whole numbers, or type: sequence for lists"
         )
-    return values.cast(pl.String)
+    return id_text(values, kind)
 
 
 def _padded(lists: pl.Series, length: int) -> NDArray[np.int32]:

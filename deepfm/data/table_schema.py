@@ -137,13 +137,15 @@ class TableSchema:
             SchemaError: it is missing, no YAML, or describes no table; the file is named.
         """
         try:
-            plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            plain = _read(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise SchemaError(
                 f"table schema {path} does not exist; expected a YAML file with label and columns"
             ) from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SchemaError(f"table schema {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from error
         if not isinstance(plain, Mapping):
             raise SchemaError(f"table schema {path} holds a {type(plain).__name__}; expected label and columns")
         try:
@@ -195,6 +197,32 @@ class TableSchema:
                 f"column {name!r} has shares_embedding_with {shared!r}; expected a column with ids of its own: "
                 f"{', '.join(tables) or 'there is none'}"
             )
+
+
+class _EachOnce(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, where plain YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, as YAML's own."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise SchemaError(
+                        f"{key.value!r} stands twice in the table schema, in lines {lines[key.value]} and {line}; "
+                        "keep one"
+                    )
+                lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def _read(text: str) -> Any:
+    loader = _EachOnce(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _column(what: str, plain: Mapping[str, Any]) -> TableColumn:

@@ -109,7 +109,7 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_settings(value, name + ".")
         elif value is not None:
-            if value == () and field.metadata.get("not_empty"):
+            if isinstance(value, tuple) and not value and field.metadata.get("not_empty"):
                 raise ConfigError(f"{name} = [] is empty; expected at least one value")
             for element in value if isinstance(value, tuple) else (value,):
                 if isinstance(element, bool) and field.type is not bool:  # to Python, true is also the number 1

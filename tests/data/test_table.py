@@ -137,6 +137,16 @@ class TestRuns:
         encoders = json.loads((folder.parent / "run" / "encoders.json").read_text())
         assert encoders == json.loads((trained / "encoders.json").read_text())
 
+    def test_a_column_that_is_all_unknown_is_said(self, own, capsys):
+        folder, _ = own
+        strange = rows(400, 1).with_columns(item=pl.lit("i") + pl.col("item").cast(pl.String), tags=pl.lit("new"))
+        strange.write_csv(folder / "valid.csv")
+        TableAdapter(folder, DataConfig(dataset_name="table")).build()
+        warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING")]
+        assert len(warnings) == 2
+        for name, line in zip(("item", "tags"), warnings, strict=True):
+            assert f"every value of column '{name}' of {folder / 'valid.csv'} is empty or unknown" in line
+
     def test_resuming_changes_no_weight(self, own, trained, table_dir):
         _, options = own
         from deepfm.config import load_config

@@ -12,7 +12,7 @@ from deepfm.data.categories import CategoryEncoder
 from deepfm.data.table_encoder import TableEncoder
 from deepfm.data.table_files import scan_table
 from deepfm.data.table_schema import TableColumn, TableSchema
-from deepfm.data.transforms import load_encoders, save_encoders
+from deepfm.data.transforms import MinMaxScaler, load_encoders, save_encoders
 from deepfm.errors import DataError, NotFittedError, SchemaError
 from deepfm.models import create_model
 
@@ -89,6 +89,7 @@ class TestByHand:
         dataset, schema = fitted.dataset(TRAIN.lazy()), fitted.dataset_schema()
         dataset.check(schema)
         assert dataset.labels.tolist() == [0.0, 1.0, 1.0, 0.0]
+        torch.manual_seed(0)
         model = create_model("din", schema, load_config(None))
         features, _ = dataset.batch(slice(0, 4))
         before = model.predict(features)
@@ -135,6 +136,27 @@ class TestSources:
             0,
             0,
         ]
+
+    def test_a_csv_that_pandas_rewrote_holds_the_same_ids(self, tmp_path):
+        """One gap makes pandas write 7.0 for 7, and True for true."""
+        schema = TableSchema("y", {"a": TableColumn(), "b": TableColumn(), "t": TableColumn("sequence", max_length=3)})
+        (tmp_path / "train.csv").write_text("a,b,t\n7,true,7|x\n10,false,x\n1.05,true,v1.0\n-3,true,\n")
+        (tmp_path / "test.csv").write_text("a,b,t\n7.0,True,7.0 | x\n,FALSE, x\n 10.00 ,true,v1.0\n-3.0,False,v1\n")
+        encoder = TableEncoder(schema).fit(scan_table(tmp_path / "train.csv"))
+        assert encoder.encoders["a"].values == ["-3", "1.05", "10", "7"]
+        assert encoder.encoders["t"].values == ["7", "v1.0", "x"]  # a version is no whole number
+        arrays = encoder.transform(scan_table(tmp_path / "test.csv"))
+        assert arrays["a"].tolist() == [4, 0, 3, 1]
+        assert arrays["b"].tolist() == [2, 1, 2, 1]
+        assert arrays["t"].tolist() == [[1, 3, 0], [3, 0, 0], [2, 0, 0], [0, 0, 0]]
+
+    def test_blanks_are_no_part_of_an_id(self):
+        schema = TableSchema("y", {"a": TableColumn(), "t": TableColumn("sequence", max_length=2)})
+        rows = pl.DataFrame({"a": [" 7", "7 ", "u v"], "t": ["a | b", "b|a", " | "]})
+        encoder = TableEncoder(schema).fit(rows.lazy())
+        assert encoder.encoders["a"].values == ["7", "u v"]
+        assert encoder.encoders["t"].values == ["a", "b"]
+        assert encoder.transform(rows.lazy())["t"].tolist() == [[1, 2], [2, 1], [0, 0]]
 
     def test_no_id_is_too_long(self):
         """2**53 + 1 is no float; as text it is itself."""
@@ -249,6 +271,27 @@ class TestRefusals:
             TableEncoder(TableSchema("y", {"a": TableColumn(min_count=3)})).fit(pl.DataFrame({"a": [1, 2, 2]}).lazy())
         with pytest.raises(DataError, match="column 'a' of the table holds no number"):
             TableEncoder(TableSchema("y", {"a": TableColumn("dense")})).fit(pl.DataFrame({"a": ["x", None]}).lazy())
+
+    def test_lists_that_are_all_empty_are_no_missing_rows(self):
+        rows = pl.DataFrame({"h": pl.Series([[], []], dtype=pl.List(pl.Int64))})
+        schema = TableSchema("y", {"h": TableColumn("sequence", max_length=2)})
+        with pytest.raises(DataError, match="no value of column 'h' stands in 1 or more rows"):
+            TableEncoder(schema).fit(rows.lazy())
+        with pytest.raises(DataError, match="a header and no rows"):
+            TableEncoder(schema).fit(rows.clear().lazy())
+
+    def test_a_range_that_no_float_holds(self):
+        schema = TableSchema("y", {"p": TableColumn("dense")})
+        with pytest.raises(DataError, match=r"column 'p' of the table goes from -1e\+308 to 1e\+308"):
+            TableEncoder(schema).fit(pl.DataFrame({"p": [-1e308, 1e308]}).lazy())
+        saved = TableEncoder(schema, {"p": MinMaxScaler.from_dict({"low": -1e308, "high": 1e308})})
+        with pytest.raises(DataError, match=r"1e\+308 in row 2"):
+            saved.transform(pl.DataFrame({"p": [-1e308, 1e308]}).lazy())
+
+    @pytest.mark.parametrize("values", [pl.Series([1], dtype=pl.Duration), pl.Series([{1}], dtype=pl.Object)])
+    def test_a_type_that_is_no_id(self, values):
+        with pytest.raises(DataError, match=r"column 'a' of the table is of type .*; expected text or whole numbers"):
+            TableEncoder(TableSchema("y", {"a": TableColumn()})).fit(pl.DataFrame({"a": values}).lazy())
 
     def test_widths_of_a_shared_table(self):
         columns = {"a": {"embedding_dim": 4}, "b": {"shares_embedding_with": "a", "embedding_dim": 8}}

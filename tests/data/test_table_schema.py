@@ -131,6 +131,12 @@ class TestRefusals:
             TableSchema.load(path)
         assert words in str(refusal.value)
 
+    @pytest.mark.parametrize("second", ["user: {min_count: 9}", "'user': "])
+    def test_a_column_that_stands_twice(self, tmp_path, second):
+        (tmp_path / "s.yaml").write_text(f"label: y\ncolumns:\n  user: {{min_count: 2}}\n  item:\n  {second}\n")
+        with pytest.raises(SchemaError, match=r"s\.yaml: 'user' stands twice.*lines 3 and 5; keep one"):
+            TableSchema.load(tmp_path / "s.yaml")
+
     def test_a_file_that_is_not_there(self, tmp_path):
         with pytest.raises(SchemaError, match=r"none\.yaml does not exist"):
             TableSchema.load(tmp_path / "none.yaml")

@@ -646,6 +646,11 @@ COLUMNS = {
         "tags.share_embedding = 'price'",
         "expected a column with a table of its own",
     ),
+    "shared number": (
+        [IDS, {**PRICE, "share_embedding": "item"}],
+        "price.share_embedding = 'item'",
+        "is unknown of such a column",
+    ),
     "encoded": (None, "feature_cols = None", "take the data set that they were encoded from"),
 }
 
@@ -725,17 +730,30 @@ def test_the_nearest_form_is_written_where_it_is_asked_for(place, capsys):
             assert "# Other than FuxiCTR's: " + line.split(": ", 1)[1] in (place / "out" / name).read_text()
 
 
+BST = {
+    **{**COMMON, **NETWORK, **TOWER, "model": "BST", "num_heads": 2, "stacked_transformer_layers": 1},
+    **{"bst_target_field": ["item"], "bst_sequence_field": ["clicked"], "seq_pooling_type": "target"},
+}
+BST_ROWS = {**DATASET, "min_categr_count": 1, "feature_cols": [IDS, {**HISTORY, "feature_encoder": None}]}
+
+
 def test_the_nearest_bst_trains(place):
     """Its positions are added instead of put beside the tokens, which the head of the file says."""
-    bst = {
-        **{**COMMON, **NETWORK, **TOWER, "model": "BST", "num_heads": 2, "stacked_transformer_layers": 1},
-        **{"bst_target_field": ["item"], "bst_sequence_field": ["clicked"], "seq_pooling_type": "target"},
-    }
-    tiny = {**DATASET, "min_categr_count": 1, "feature_cols": [IDS, {**HISTORY, "feature_encoder": None}]}
-    files = write(place, {"X": bst}, {"tiny": tiny})
+    files = write(place, {"X": BST}, {"tiny": BST_ROWS})
     path, _ = translate(read_experiment(*files, "X"), nearest_form=True).write("out")
     assert "Other than FuxiCTR's: use_position_emb = True by default: positions are added" in path.read_text()
     assert main(["train", "--config", str(path), "--quiet", "--override", "device=cpu", "output_dir=run"]) == 0
+
+
+@pytest.mark.parametrize(("width", "heads"), [(7, 2), (4, 3)])
+def test_heads_that_do_not_divide_the_history_are_refused(place, width, heads):
+    """At the import, and not when training starts; heads that divide it go over as they are."""
+    files = write(place, {"X": {**BST, "embedding_dim": width, "num_heads": heads}}, {"tiny": BST_ROWS})
+    experiment = read_experiment(*files, "X")
+    with pytest.raises(ConfigError, match=f"BST's num_heads = {heads}: .* clicked's is {width}; write a num_heads"):
+        translate(experiment, nearest_form=True)
+    files = write(place, {"X": {**BST, "embedding_dim": 3 * width, "num_heads": 3}}, {"tiny": BST_ROWS})
+    assert translate(read_experiment(*files, "X"), nearest_form=True).config["bst"]["num_heads"] == 3
 
 
 def test_keys_of_other_models_and_of_fuxictr_1_are_told(place):

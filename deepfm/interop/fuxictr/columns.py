@@ -105,7 +105,7 @@ def _share(columns: Columns, described: Mapping[str, Keys], form: Form) -> None:
     tables = {name for name in columns if described[name].taken.get("share_embedding") is None}
     for name, column in columns.items():
         its = described[name]
-        if name in tables:
+        if name in tables or column["type"] == "dense":  # a number's key is refused as unknown
             continue
         owner = its.taken["share_embedding"]
         known = [other for other in columns if other in tables and columns[other]["type"] != "dense"]
@@ -140,6 +140,13 @@ def _item(columns: Mapping[str, Mapping[str, Any]], form: Form, findings: Findin
         if name not in known:
             findings.refuse(f"{form.name} names {name}", f"no {' or '.join(types)} column; {nearest(name, known)}")
     for target, sequence in form.histories:
+        width = columns.get(sequence, {}).get("embedding_dim", 0)
+        if form.heads > 1 and width % form.heads:
+            findings.refuse(
+                f"{form.name}'s num_heads = {form.heads}",
+                f"heads share a token's width here, and {sequence}'s is {width}; write a num_heads that divides it, or "
+                "another embedding_dim",
+            )
         owner = columns.get(sequence, {}).get("shares_embedding_with")
         if owner is None:
             items.add(target)

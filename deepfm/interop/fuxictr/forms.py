@@ -31,6 +31,7 @@ class Form:
         equal_widths: whether it needs all columns equally wide.
         always_there: whether ours counts a field of zeros as absent, which FuxiCTR's does not.
         histories: target and sequence column of each behaviour sequence.
+        heads: how many attention heads share the width of a behaviour sequence's tokens.
         context: columns that the model names beside those.
         note: what to know of the model.
     """
@@ -42,6 +43,7 @@ class Form:
     equal_widths: bool = True
     always_there: bool = False
     histories: tuple[tuple[str, str], ...] = ()
+    heads: int = 1
     context: tuple[str, ...] = ()
     note: str = ""
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deepfm.interop.fuxictr.forms import Form, activation, dropout, some_widths, tower
+from deepfm.interop.fuxictr.forms import Form, Section, activation, dropout, some_widths, tower
 from deepfm.interop.fuxictr.keys import Keys
 
 
@@ -39,7 +39,7 @@ def bst(keys: Keys) -> Form:
     within, after = dropout(keys, "attention_dropout"), dropout(keys, "net_dropout")
     if within != after:
         keys.refuse("attention_dropout", f"a layer has one dropout here, and net_dropout is {after}", str(after))
-    section = {
+    section: Section = {
         "num_heads": keys.whole("num_heads", 2),
         "num_layers": keys.whole("stacked_transformer_layers", 1),
         "feedforward_dim": keys.whole("embedding_dim", 10),
@@ -50,7 +50,8 @@ def bst(keys: Keys) -> Form:
     }
     network = tower(keys, "dnn_hidden_units", "dnn_activations", default=(256, 128, 64))
     sections = {"fm": {"use_first_order": False}, "dnn": network, "bst": section}
-    return Form("BST", "bst", sections, equal_widths=False, histories=_histories(keys, "bst"))
+    histories = _histories(keys, "bst")
+    return Form("BST", "bst", sections, equal_widths=False, histories=histories, heads=section["num_heads"])
 
 
 def _histories(keys: Keys, model: str) -> tuple[tuple[str, str], ...]:
