@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deepfm.data.schema import DatasetSchema
-from deepfm.errors import ConfigError
+from deepfm.errors import ConfigError, SchemaError
 from deepfm.interop.deepctr.columns import DenseFeat, FeatureColumn, columns_of, sparse_columns
 from deepfm.interop.deepctr.layers.sequence import prefix_mask
 from deepfm.interop.deepctr.rows import PADDING, SHIFT, EncodedRows, Layout
@@ -51,6 +51,7 @@ class ColumnEmbedding(nn.Module):
 
     Raises:
         ConfigError: widths that differ, where the model reads field embeddings.
+        SchemaError: a column that stands twice in a list.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class ColumnEmbedding(nn.Module):
         super().__init__()
         self.layout, self.histories = layout, tuple(histories)
         self.linear_columns, self.dnn_columns = sparse_columns(linear), sparse_columns(dnn)
+        for part in (linear, dnn):
+            _refuse_repeats(part)
         pooled = [column for column in self.dnn_columns if column.name not in histories]
         widths = {column.name: column.embedding_dim for column in pooled}
         self.num_fields, self.total_dim = len(pooled), sum(widths.values())
@@ -158,6 +161,13 @@ class ColumnEmbedding(nn.Module):
             kind = "id" if (field.name, "id") in self.layout.blocks else "pooled"
             batch[field.name] = self.layout.blocks[field.name, kind].of(rows.ids)
         return batch
+
+
+def _refuse_repeats(columns: Sequence[FeatureColumn]) -> None:
+    names = [column.name for column in columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SchemaError(f"column {twice!r} stands {names.count(twice)} times in one list; expected each once")
 
 
 def _schema(columns: Sequence[FeatureColumn], histories: Sequence[str] = ()) -> DatasetSchema:

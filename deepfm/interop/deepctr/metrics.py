@@ -59,15 +59,22 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def metrics_named(names: Sequence[str] | None) -> dict[str, Metric]:
+def metrics_named(names: Sequence[str] | None, task: str) -> dict[str, Metric]:
     """Metrics by name.
 
+    Args:
+        task: `binary` or `regression`, of which the squared error is the only one here.
+
     Raises:
-        ConfigError: a name is unknown.
+        ConfigError: a name is unknown, or measures classes and the task has none.
     """
+    if isinstance(names, str):
+        raise ConfigError(f"metrics = {names!r} is a text; expected a list, such as [{names!r}]")
     for name in names or ():
         if name not in METRICS:
             raise ConfigError(f"metric {name!r} is unknown; {nearest(str(name), list(METRICS))}")
+        if task == "regression" and name != "mse":
+            raise ConfigError(f"metric {name!r} measures classes, and task is 'regression'; use mse")
     return {name: METRICS[name] for name in names or ()}
 
 

@@ -234,6 +234,8 @@ def read_labels(y: Any, rows: int, binary: bool) -> Tensor:
 
 
 def _array(values: Any) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataError("a masked array with masked entries was given; fill them first")
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
@@ -257,6 +259,12 @@ def _whole_numbers(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
                 f"input {name!r} holds {values[tuple(wrong[0])]} in row {wrong[0][0]}; expected ids, whole numbers "
                 "from 0"
             )
+        exact = 2 ** (np.finfo(values.dtype).nmant + 1)
+        if values.size and np.abs(values).max() >= exact:
+            raise DataError(
+                f"input {name!r} holds {values.dtype.name} ids of {exact} or more, which are not told apart; give "
+                "whole numbers, such as int64"
+            )
     return np.array(values, dtype=np.int64, order="C")  # a copy: pandas gives arrays that must not be written to
 
 
@@ -278,6 +286,8 @@ def _check_range(block: Block, values: NDArray[np.int64]) -> None:
 
 def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
     what = "y" if name == "y" else f"dense input {name!r}"
+    if values.dtype.kind not in "biufO":
+        raise DataError(f"{what} holds {values.dtype.name} values; expected numbers")
     try:
         with np.errstate(over="ignore"):
             numbers = np.array(values, dtype=np.float32, order="C")

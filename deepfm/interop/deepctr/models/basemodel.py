@@ -135,7 +135,7 @@ class BaseModel(nn.Module):
         Raises:
             ConfigError: one of them is unknown, or does not go with the task.
         """
-        plan = Plan(loss_named(loss, self.task), metrics_named(metrics))
+        plan = Plan(loss_named(loss, self.task), metrics_named(metrics, self.task))
         self.optim = make_optimizer(optimizer, parameter_groups(self, self.penalties), self.torch_device)
         self._plan = plan
         self.metrics, self.metrics_names = dict(plan.metrics), ["loss", *plan.metrics]
@@ -231,7 +231,15 @@ class BaseModel(nn.Module):
         return table_views(self.columns.dnn_columns, self.columns, linear=False)
 
     def add_regularization_weight(self, weight_list: nn.Parameter | Iterable[nn.Parameter], l2: float = 0.0) -> None:
-        """Add λ·Σw² over some parameters to the loss; before `compile`."""
+        """Add λ·Σw² over some parameters to the loss.
+
+        Raises:
+            ConfigError: the model is compiled, and its optimizer knows the penalties that there were.
+        """
+        if getattr(self, "_plan", None) is not None:
+            raise ConfigError(
+                "add_regularization_weight comes after compile, which told the optimizer of the penalties; call it before"
+            )
         weights = [weight_list] if isinstance(weight_list, nn.Parameter) else list(weight_list)
         if weights:
             self.penalties.append(Penalty(weights, l2))
