@@ -238,7 +238,7 @@ class BaseModel(nn.Module):
         """
         if getattr(self, "_plan", None) is not None:
             raise ConfigError(
-                "add_regularization_weight comes after compile, which told the optimizer of the penalties; call it before"
+                "add_regularization_weight comes after compile, which tells the optimizer of penalties; call it before"
             )
         weights = [weight_list] if isinstance(weight_list, nn.Parameter) else list(weight_list)
         if weights:
