@@ -364,6 +364,13 @@ def data_dir(tmp_path_factory):
 QUICK = ["training.num_epochs=2", "training.batch_size=100", "device=cpu", "training.lr=0.005", "feature.init_std=0.05"]
 
 
+def cells_of(report: Path) -> list[dict[str, str]]:
+    """The rows of the table in a report, by column."""
+    lines = [line for line in report.read_text().replace("\\", "").splitlines() if line.startswith("|")]
+    names, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
 class TestCommand:
     def call(self, bars, monkeypatch, *arguments):
         monkeypatch.setattr("sys.argv", ["bars.py", *map(str, arguments)])
@@ -388,12 +395,15 @@ class TestCommand:
         fields = json.loads((out / "final_mlp_criteo_x1" / "s2021" / "schema.json").read_text())["fields"]
         assert {field["name"]: field for field in fields}["C7"]["vocabulary_size"] == train["C7"].n_unique() + 2
         report = (tmp_path / "results.md").read_text()
-        assert "training.num_epochs=2" in report
-        (row,) = [line for line in report.splitlines() if "Frappe" in line and "| DeepFM |" in line]
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert "training.num\\_epochs=2" in report
+        (row,) = [
+            r for r in cells_of(tmp_path / "results.md") if (r["data set"], r["model"]) == ("Frappe_x1", "DeepFM")
+        ]
         auc = json.loads((out / "deepfm_frappe_x1" / "s2021" / "results.json").read_text())["test"]["auc"]
-        assert cells[4:8] == ["1", f"{auc:.5f}", "0.98395 ± 0.00018", f"{auc - 0.9839468:+.5f}"]
-        assert (cells[3], cells[-1]) == ("423,280", "no")
+        assert (row["seeds"], row["AUC"]) == ("1", f"{auc:.5f}")
+        assert (row["published AUC"], row["difference"]) == ("0.98395 ± 0.00018", f"{auc - 0.9839468:+.5f}")
+        assert (row["published parameters"], row["files as published"]) == ("423,280", "no")
+        assert f"torch {torch.__version__}" in row["machine"]
 
     def test_finished_runs_stay_and_interrupted_ones_go_on(self, bars, monkeypatch, data_dir, tmp_path, capsys):
         out = tmp_path / "runs"
@@ -405,11 +415,93 @@ class TestCommand:
         wanted = json.loads((run.with_name("s2022") / "results.json").read_text())
         for name in ("results.json", "report.html"):
             (run.with_name("s2022") / name).unlink()
-        self.call(bars, monkeypatch, *call, "--seeds", 2)
+        self.call(bars, monkeypatch, *call, "device=auto", "--seeds", 2)  # where a run is does not make it another
         assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
         again = json.loads((run.with_name("s2022") / "results.json").read_text())
         assert again["test"] == wanted["test"]
         assert again["test"] != json.loads((run / "results.json").read_text())["test"]
+
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_a_trial_is_no_result(self, bars, monkeypatch, data_dir, tmp_path, capsys, interrupted):
+        """Runs of other settings are neither taken for those asked for nor lost, and stand in a row of their own."""
+        out, trial = tmp_path / "runs", ["training.num_epochs=1", "dnn.hidden_units=[4]"]
+        call = ["--data-dir", data_dir, "--only", "deepfm_frappe", "--out", out, "--report", tmp_path / "r.md"]
+        call += ["--threads", 1]
+        self.call(bars, monkeypatch, *call, "--seeds", 1, "--override", *trial)
+        run = out / "deepfm_frappe_x1" / "s2021"
+        if interrupted:
+            (run / "results.json").unlink()
+        before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            self.call(bars, monkeypatch, *call, "--seeds", 2)
+        assert end.value.code == 1
+        assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+        (said,) = capsys.readouterr().err.splitlines()
+        assert f"{run} holds a run with dnn.hidden_units=[4], training.num_epochs=1; expected" in said
+        rows = cells_of(tmp_path / "r.md")
+        changed = [(row["settings changed"], row["seeds"], row["parameters"]) for row in rows]
+        fields = json.loads((run / "schema.json").read_text())["fields"]
+        tables = 11 * sum(field["vocabulary_size"] for field in fields)
+        trial_row = ("dnn.hidden_units=[4], training.num_epochs=1", "1", f"{tables + 101 * 4 + 2 * 4 + 5:,}")
+        real_row = ("none", "1", f"{tables + 364_001:,}")
+        assert sorted(changed) == sorted([real_row] if interrupted else [trial_row, real_row])
+
+    def test_other_files_are_no_result_of_these(self, bars, monkeypatch, data_dir, tmp_path, capsys):
+        """A finished run keeps what is known of its own files when published ones take their place."""
+        import hashlib
+
+        folder, out = tmp_path / "Frappe_x1", tmp_path / "runs"
+        folder.mkdir()
+        for part in ("train", "valid", "test"):
+            (folder / f"{part}.csv").write_bytes((data_dir / "Frappe_x1" / f"{part}.csv").read_bytes())
+        call = ["--data-dir", tmp_path, "--only", "deepfm_frappe", "--out", out, "--report", tmp_path / "r.md"]
+        call += ["--threads", 1]
+        self.call(bars, monkeypatch, *call, "--seeds", 1)
+        write_part(folder / "train.csv", COLUMNS["frappe_x1"], 500, 9, 12)
+        parts = [(folder / f"{part}.csv").read_bytes() for part in ("train", "valid", "test")]
+        monkeypatch.setitem(bars.MD5, "frappe_x1", tuple(hashlib.md5(part).hexdigest() for part in parts))
+        with pytest.raises(SystemExit):
+            self.call(bars, monkeypatch, *call, "--seeds", 2)
+        assert "s2021 holds a run with other files; expected" in capsys.readouterr().err
+        rows = cells_of(tmp_path / "r.md")
+        assert [(row["settings changed"], row["seeds"]) for row in rows] == [("none", "1")] * 2
+        assert [row["files as published"] for row in rows] == ["no", "yes"]
+        auc = json.loads((out / "deepfm_frappe_x1" / "s2022" / "results.json").read_text())["test"]["auc"]
+        assert rows[1]["AUC"] == f"{auc:.5f}"
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_run_that_fails_stops_no_other(self, bars, monkeypatch, data_dir, tmp_path, capsys, workers):
+        for data_set in ("Frappe_x1", "MovielensLatest_x1"):
+            (tmp_path / data_set).mkdir()
+            for part in ("train", "valid", "test"):
+                (tmp_path / data_set / f"{part}.csv").write_bytes((data_dir / data_set / f"{part}.csv").read_bytes())
+        broken = tmp_path / "Frappe_x1" / "valid.csv"
+        broken.write_text(broken.read_text().replace("weather", "wetter"))
+        call = ["--data-dir", tmp_path, "--only", "deepfm_", "--out", tmp_path / "runs", "--seeds", 1]
+        call += ["--report", tmp_path / "r.md", "--threads", 1, "--workers", workers, "--override", *QUICK]
+        with pytest.raises(SystemExit) as end:
+            self.call(bars, monkeypatch, *call)
+        assert end.value.code == 1
+        said = capsys.readouterr()
+        (line,) = [line for line in said.err.splitlines() if line.startswith("bars.py: ")]
+        assert "weather" in line
+        assert "valid.csv" in line
+        assert [row["data set"] for row in cells_of(tmp_path / "r.md")] == ["MovielensLatest_x1"]
+
+    def test_a_wrong_setting_is_one_sentence(self, bars, monkeypatch, data_dir, tmp_path):
+        call = ["--data-dir", data_dir, "--out", tmp_path / "runs", "--override", "foo=1"]
+        with pytest.raises(SystemExit, match=r"^bars.py: .*'?foo'?.*$"):
+            self.call(bars, monkeypatch, *call)
+        assert not (tmp_path / "runs").exists()
+
+    def test_a_damaged_run_is_not_in_the_table(self, bars, monkeypatch, data_dir, tmp_path, capsys):
+        call = ["--data-dir", data_dir, "--only", "deepfm_frappe", "--out", tmp_path, "--report", tmp_path / "r.md"]
+        self.call(bars, monkeypatch, *call, "--seeds", 2, "--threads", 1, "--override", *QUICK)
+        (tmp_path / "deepfm_frappe_x1" / "s2021" / "results.json").write_text("{")
+        self.call(bars, monkeypatch, *call, "--table")
+        assert [row["seeds"] for row in cells_of(tmp_path / "r.md")] == ["1"]
+        assert "not in the table: " in capsys.readouterr().err
 
     def test_what_is_missing_is_said(self, bars, monkeypatch, tmp_path, capsys):
         (tmp_path / "Frappe_x1").mkdir()
