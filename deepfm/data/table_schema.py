@@ -7,19 +7,24 @@ from typing import Any
 
 import yaml
 
-from deepfm.data.schema import COMBINERS, FeatureType
+from deepfm.data.schema import COMBINERS
 from deepfm.engine.settings import build_settings, nearest, setting
 from deepfm.errors import ConfigError, SchemaError
 from deepfm.utils.io import write_text
 
-ROLES = ("user", "item", "time")
-_OF_VOCABULARY = ("min_count", "oov")
+ROLES = ("user", "item", "time", "weight", "title")
+TYPES = ("sparse", "dense", "sequence", "vector", "time")
+PERIODS = ("hour", "weekday", "month_day", "year_day")
+_OF_VOCABULARY = ("min_count", "oov", "hash_buckets")
 _OF_IDS = (*_OF_VOCABULARY, "embedding_dim", "group", "shares_embedding_with")
 KEYS = {  # feature type → the keys that mean something for it, beside `type`
-    "sparse": _OF_IDS,
-    "dense": ("scale", "embedding_dim", "group"),
+    "sparse": (*_OF_IDS, "missing", "buckets", "num_buckets"),
+    "dense": ("scale", "missing", "embedding_dim", "group"),
     "sequence": (*_OF_IDS, "separator", "max_length", "combiner"),
+    "vector": ("vectors", "separator", "embedding_dim", "group"),
+    "time": ("periods", "embedding_dim", "group"),
 }
+MISSING = {"sparse": ("unknown", "own"), "dense": ("refuse", "own")}  # what an empty cell may be; the first by default
 
 
 @dataclass(frozen=True)
@@ -27,22 +32,49 @@ class TableColumn:
     """One column of a table.
 
     `min_count` values of training rows make a value known; others are unknown and share index 0 with padding, whose
-    embedding is zero (`oov: padding`), or have one learned row after those of the known values (`oov: learned`).
-    `scale: min_max` brings a number to [0, 1] over the training rows' range, `none` leaves it. A sequence is a list, or
-    text with a `separator`, of which `max_length` tokens stay: the first, or under `combiner: none` (a behaviour
-    sequence, oldest first) the latest. The other keys are those of `deepfm.data.schema.FieldSchema`.
+    embedding is zero (`oov: padding`), or have a learned row at index 1 (`oov: learned`). `hash_buckets` hashes values
+    to so many rows instead of listing them. `buckets` makes categories of numbers: `quantile` at `num_buckets`
+    quantiles of the training rows, `log` at floor(ln(x)²) above 2 and whole numbers below (Criteo's published way).
+    `missing` says what an empty cell is: unknown, refused, or (`own`) a value of its own. `scale` brings a number to
+    [0, 1] over the training rows' range (`min_max`), to mean 0 and deviation 1 (`standard`), or leaves it (`none`).
+
+    A sequence is a list, or text with a `separator`, of which `max_length` tokens stay: the first, or under
+    `combiner: none` (a behaviour sequence, oldest first) the latest. A vector is a list of numbers (or text with a
+    `separator`), or an id whose vector the Parquet file `vectors` holds. A time becomes sine and cosine of its
+    `periods`. The other keys are those of `deepfm.data.schema.FieldSchema`.
     """
 
-    type: str = setting("sparse", choices=tuple(map(str, FeatureType)))
+    type: str = setting("sparse", choices=TYPES)
     min_count: int = setting(1, at_least=1, also=("min_categr_count",))
     oov: str = setting("padding", choices=("padding", "learned"))
-    scale: str = setting("min_max", choices=("none", "min_max"), also=("normalizer",))
+    hash_buckets: int | None = setting(None, at_least=2, also=("hash_bucket", "hash_size"))
+    buckets: str = setting("none", choices=("none", "quantile", "log"), also=("quantile_bucket",))
+    num_buckets: int = setting(32, at_least=2)
+    missing: str | None = setting(None, choices=("unknown", "own", "refuse"), also=("fill_na", "na_value"))
+    scale: str = setting("min_max", choices=("none", "min_max", "standard"), also=("normalizer",))
+    periods: tuple[str, ...] = setting(("hour", "weekday"), choices=PERIODS, not_empty=True)
+    vectors: str | None = setting(None, also=("pretrained_emb",))
     separator: str = setting("|", also=("splitter",))
     max_length: int | None = setting(None, at_least=1, also=("max_len", "maxlen"))
     combiner: str = setting("mean", choices=COMBINERS, also=("feature_encoder",))
     embedding_dim: int = setting(16, at_least=1)
     group: str = setting("", also=("source",))
     shares_embedding_with: str | None = setting(None, also=("share_embedding", "embedding_name"))
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether the column becomes ids; otherwise it becomes numbers."""
+        return self.type in ("sparse", "sequence")
+
+    @property
+    def has_table(self) -> bool:
+        """Whether another column may share the ids: listed or hashed values of its own."""
+        return self.has_vocabulary and self.buckets == "none" and self.shares_embedding_with is None
+
+    @property
+    def keeps_missing(self) -> bool:
+        """Whether an empty cell is a value of its own."""
+        return self.missing == "own"
 
     @property
     def keeps_latest(self) -> bool:
@@ -59,6 +91,8 @@ class TableSchema:
         columns: name → the column's description.
         user, item: the sparse columns that identify the user and the item, where there are such.
         time: the column that orders events; it need not be a feature.
+        weight: the column that says how much a training row counts; no feature.
+        title: the column that names items for people; no feature unless it is among `columns`.
 
     Raises:
         SchemaError: an impossible description, in one sentence.
@@ -73,6 +107,8 @@ class TableSchema:
     user: str | None = None
     item: str | None = None
     time: str | None = None
+    weight: str | None = None
+    title: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -85,8 +121,9 @@ class TableSchema:
                 raise SchemaError(f"column name {name!r} of the table schema is no text; put it in quotes")
         if not self.columns:
             raise SchemaError("the table schema has no columns; expected at least one feature below columns")
-        if self.label in self.columns:
-            raise SchemaError(f"label {self.label!r} is also a feature; leave it out of columns")
+        for role in ("label", "weight"):
+            if getattr(self, role) in self.columns:
+                raise SchemaError(f"{role} {getattr(self, role)!r} is also a feature; leave it out of columns")
         for role in ("user", "item"):
             name = getattr(self, role)
             if name is not None and (name not in self.columns or self.columns[name].type != "sparse"):
@@ -125,7 +162,8 @@ class TableSchema:
             owner = columns.get(column.shares_embedding_with or "")
             if owner is not None:
                 width = column.embedding_dim if "embedding_dim" in (described[name] or ()) else owner.embedding_dim
-                columns[name] = replace(column, min_count=owner.min_count, oov=owner.oov, embedding_dim=width)
+                shared = {key: getattr(owner, key) for key in _OF_VOCABULARY}
+                columns[name] = replace(column, embedding_dim=width, **shared)
         roles = {role: plain.get(role) for role in ROLES}
         return cls(label=plain.get("label", ""), columns=columns, **roles)
 
@@ -164,7 +202,11 @@ class TableSchema:
         for name, column in self.columns.items():
             keys = [key for key in KEYS[column.type] if not (column.shares_embedding_with and key in _OF_VOCABULARY)]
             plain = asdict(column)
-            columns[name] = {"type": column.type} | {key: plain[key] for key in keys if plain[key] is not None}
+            columns[name] = {"type": column.type} | {
+                key: list(plain[key]) if isinstance(plain[key], tuple) else plain[key]
+                for key in keys
+                if plain[key] is not None
+            }
         return {"label": self.label, **roles, "columns": columns}
 
     def owner(self, name: str) -> str:
@@ -183,16 +225,26 @@ class TableSchema:
             )
         if column.type == "sequence" and not column.separator:
             raise SchemaError(f"column {name!r} has an empty separator; expected the text between two tokens")
+        if column.missing is not None and column.missing not in MISSING.get(column.type, ()):
+            raise SchemaError(
+                f"column {name!r} is {column.type} and has missing {column.missing!r}; expected "
+                f"{' or '.join(MISSING.get(column.type, ())) or 'no such key'}"
+            )
+        if column.hash_buckets is not None and (column.min_count > 1 or column.buckets != "none"):
+            raise SchemaError(
+                f"column {name!r} has hash_buckets, which every value falls into, beside min_count or buckets; keep one"
+            )
         shared = column.shares_embedding_with
         if shared is None:
             return
+        if column.buckets != "none" or column.keeps_missing:
+            raise SchemaError(
+                f"column {name!r} shares the ids of {shared!r} and has buckets or missing; leave them out, or let it "
+                "have ids of its own"
+            )
         owner = self.columns.get(shared)
-        if owner is None or owner.type == "dense" or owner.shares_embedding_with is not None or shared == name:
-            tables = [
-                other
-                for other, its in self.columns.items()
-                if other != name and its.type != "dense" and its.shares_embedding_with is None
-            ]
+        if owner is None or shared == name or not owner.has_table:
+            tables = [other for other, its in self.columns.items() if other != name and its.has_table]
             raise SchemaError(
                 f"column {name!r} has shares_embedding_with {shared!r}; expected a column with ids of its own: "
                 f"{', '.join(tables) or 'there is none'}"
