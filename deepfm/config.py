@@ -61,15 +61,30 @@ METRIC_NAMES = ("auc", "logloss", "hr@K", "ndcg@K")
 class DataConfig:
     """Which data, how it is split, and how negatives and candidates are drawn.
 
-    `table` is any table in three files: its split is that of the files, which `train_file`, `valid_file` and
-    `test_file` name where they are not `train`, `valid` and `test` with a suffix, and `table_schema` is the YAML file
-    that describes its columns, `schema.yaml` beside them where it is left out. The settings after those are of
-    MovieLens.
+    `table` is any table: either one (`table`: a file, a folder or a glob of files), split by `split_strategy`
+    (`random`, `temporal` or `leave_one_out`), or three files in `data_dir`, whose split it is, which `train_file`,
+    `valid_file` and `test_file` name where they are not `train`, `valid` and `test` with a suffix. `table_schema` is
+    the YAML file that describes its columns, `schema.yaml` beside three files where it is left out; one table without
+    a description has it inferred, with `label`, `user`, `item` and `time` for the columns that it cannot tell.
+    `columns` names those of files without a header. `streaming` reads batches from encoded files in `cache_dir`
+    instead of holding all rows: `auto` where they would not fit. The settings after those are of MovieLens.
     """
 
     dataset_name: str = setting("movielens", choices=("movielens", "table"))
     data_dir: str = "data/ml-100k"
+    table: str | None = None
     table_schema: str | None = None
+    label: str | None = setting(None, also=("label_col", "target"))
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    columns: tuple[str, ...] | None = None
+    separator: str | None = None
+    encoding: str = "utf-8"
+    on_bad_row: str = setting("fail", choices=("fail", "skip"))
+    streaming: str | bool = setting("auto", choices=("auto", True, False))
+    cache_dir: str | None = None
+    buffer_rows: int = setting(524_288, at_least=1)
     train_file: str | None = setting(None, also=("train_data",))
     valid_file: str | None = setting(None, also=("valid_data",))
     test_file: str | None = setting(None, also=("test_data",))
@@ -85,7 +100,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse a table's settings without a table."""
-        for key in ("table_schema", "train_file", "valid_file", "test_file"):
+        for key in ("table", "table_schema", "label", "columns", "train_file", "valid_file", "test_file"):
             if self.dataset_name == "movielens" and getattr(self, key) is not None:
                 raise ConfigError(
                     f"data.{key} = {getattr(self, key)!r} is of a table, and data.dataset_name is 'movielens'; set "
@@ -124,6 +139,8 @@ class TrainingConfig(LoopSettings):
     tables: `sparse_adam` and `rowwise_adagrad` move only the rows that a batch holds, at `embedding_lr` (None: `lr`).
     `lazy_embedding_l2` lets the penalty act on those rows alone.
 
+    `positive_weight` multiplies the loss of rows of label 1.
+
     `loss` is `bce` on likes and negatives, or a ranking loss over each like and its negatives: `bpr`, `softmax`, or
     `full_softmax` against the whole catalogue. Under `softmax` and `bpr` the items of `in_batch_negatives` other likes
     stand as further negatives; `log_q_correction` takes the logarithm of an item's chance to be drawn from its logit.
@@ -132,6 +149,7 @@ class TrainingConfig(LoopSettings):
     """
 
     batch_size: int = setting(4096, at_least=1)
+    positive_weight: float = setting(1.0, above=0, also=("pos_weight", "class_weight", "scale_pos_weight"))
     loss: str = setting("bce", choices=("bce", "bpr", "softmax", "full_softmax"))
     in_batch_negatives: int = setting(0, at_least=0)
     log_q_correction: bool = False

@@ -344,6 +344,7 @@ CHANGED_FIELDS = [
     {"max_length": 4},
     {"combiner": "sum"},
     {"shares_embedding_with": "kind"},
+    {"feature_type": FeatureType.DENSE, "vocabulary_size": 0, "dimension": 3},
 ]
 
 

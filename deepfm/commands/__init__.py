@@ -3,7 +3,7 @@
 import argparse
 from typing import Protocol
 
-from deepfm.commands import baseline, compare, data, evaluate, import_fuxictr, train, validate
+from deepfm.commands import baseline, compare, data, evaluate, import_fuxictr, schema, train, validate
 
 
 class Command(Protocol):
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "baseline": baseline,
     "data": data,
+    "schema": schema,
     "validate": validate,
     "import-fuxictr": import_fuxictr,
 }

@@ -31,6 +31,34 @@ def add_override_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--columns`, `--separator`, `--encoding`, `--on-bad-row`: how files of a table are read."""
+    parser.add_argument("--columns", metavar="A,B,C", help="the names of the columns of files without a header")
+    parser.add_argument("--separator", help="between two cells; left out: a comma, or a tab in .tsv and .txt")
+    parser.add_argument("--encoding", help="of CSV files; left out: utf-8")
+    parser.add_argument("--on-bad-row", choices=("fail", "skip"), help="a CSV row with too few or too many cells")
+
+
+def add_role_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--label`, `--user`, `--item`, `--time`: columns that inference cannot tell by itself."""
+    for role in ("label", "user", "item", "time"):
+        parser.add_argument(f"--{role}", metavar="COLUMN", help=f"the {role} column")
+
+
+def table_settings(args: argparse.Namespace) -> list[str]:
+    """The overrides that table and role arguments stand for."""
+    import json
+
+    given = {
+        name: getattr(args, name, None)
+        for name in ("label", "user", "item", "time", "separator", "encoding", "on_bad_row")
+    }
+    settings = [f"data.{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+    if getattr(args, "columns", None):
+        settings.append(f"data.columns={json.dumps([name.strip() for name in args.columns.split(',')])}")
+    return settings
+
+
 def add_quiet_argument(parser: argparse.ArgumentParser) -> None:
     """`--quiet`."""
     parser.add_argument("--quiet", action="store_true", help="print warnings and the final table only")
@@ -40,12 +68,42 @@ def load_experiment(args: argparse.Namespace) -> "ExperimentConfig":
     """The configuration that `--config` and `--override` describe."""
     from deepfm.config import load_config
 
-    return load_config(args.config, args.override)
+    return load_config(args.config, [*_data_settings(args), *args.override])
+
+
+def _data_settings(args: argparse.Namespace) -> list[str]:
+    """The overrides that `--data` and what goes with it stand for; none where the verb has no such argument."""
+    import json
+
+    from deepfm.errors import ConfigError
+
+    settings = table_settings(args)
+    data = getattr(args, "data", None)
+    if data is None:
+        if settings or getattr(args, "split", None) or getattr(args, "schema", None):
+            raise ConfigError(
+                "--label, --schema, --split and their like go with --data; give the table with --data FILE"
+            )
+        return []
+    three = Path(data).is_dir() and any(Path(data).glob("train.*")) and any(Path(data).glob("valid.*"))
+    settings += ["data.dataset_name=table", f"data.{'data_dir' if three else 'table'}={json.dumps(data)}"]
+    if args.schema:
+        settings.append(f"data.table_schema={json.dumps(args.schema)}")
+    if not three:
+        settings.append(f"data.split_strategy={args.split or ('temporal' if args.time else 'random')}")
+    elif args.split:
+        raise ConfigError(f"{data} holds train and valid files, which are the split; leave out --split {args.split}")
+    if not args.config:
+        settings.append("training.metric=auc")
+    return settings
 
 
 def config_name(args: argparse.Namespace, config: "ExperimentConfig") -> str:
     """What a configuration's runs are filed under: its file's name, or the model's without a file."""
-    return Path(args.config).stem if args.config else config.model_name
+    if args.config:
+        return Path(args.config).stem
+    data = getattr(args, "data", None)
+    return config.model_name if data is None else f"{Path(data).name.split('.')[0] or 'table'}-{config.model_name}"
 
 
 def runs_place(args: argparse.Namespace) -> Path:

@@ -2,9 +2,17 @@
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deepfm.commands.arguments import add_config_arguments, load_experiment
+from deepfm.commands.arguments import (
+    add_config_arguments,
+    add_role_arguments,
+    add_table_arguments,
+    load_experiment,
+)
+
+if TYPE_CHECKING:
+    from deepfm.data.describe import TableDescription
 
 HELP = "Fetch, check, generate or describe the data."
 
@@ -24,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("folder", nargs="?", default=default, metavar="DIR", help=f"the folder ({default})")
     fetch.add_argument("--url", help="another place that holds the same archive")
     sample.add_argument("--seed", type=int, default=0)
+    describe.add_argument("file", nargs="?", metavar="FILE", help="a table; left out: the data of --config")
+    describe.add_argument("--schema", metavar="FILE", help="the table's schema; left out: inferred")
+    describe.add_argument("--json", action="store_true", help="print JSON")
+    add_role_arguments(describe)
+    add_table_arguments(describe)
     add_config_arguments(describe)
     for action in (fetch, check, sample, describe):  # also after the action, as with every other verb
         action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -60,6 +73,12 @@ def _sample(args: argparse.Namespace) -> int:
 
 
 def _describe(args: argparse.Namespace) -> int:
+    if args.file is not None:
+        return _describe_table(args)
+    if args.json:
+        from deepfm.errors import ConfigError
+
+        raise ConfigError("--json describes a table; name its file, as in deepfm data describe FILE --json")
     from deepfm.reporting import Column, Table, print_table
     from deepfm.training.experiment import open_data
 
@@ -85,3 +104,70 @@ def _describe(args: argparse.Namespace) -> int:
     print_table(Table([Column("part"), Column("rows", format=",d"), Column("users", format=",d")], sizes))
     print(json.dumps(data.adapter.protocol(), indent=2))
     return 0
+
+
+def _describe_table(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from deepfm.data.csv_files import ReadOptions
+    from deepfm.data.describe import describe_table
+    from deepfm.data.infer import SEEN_ROWS, infer_schema
+    from deepfm.data.table_files import reading, scan_table
+    from deepfm.data.table_schema import TableSchema
+    from deepfm.data.table_split import split_table
+    from deepfm.errors import ConfigError
+
+    roles = {role: getattr(args, role) for role in ("label", "user", "item", "time")}
+    if args.config or args.override:
+        raise ConfigError(f"{args.file} is described as it is; leave out --config and --override")
+    if args.schema and any(roles[role] for role in ("label", "user", "item")):
+        raise ConfigError("--schema names label, user and item; leave out --label, --user and --item")
+    names = tuple(name.strip() for name in args.columns.split(",")) if args.columns else None
+    options = ReadOptions(names, args.separator, args.encoding or "utf-8", args.on_bad_row or "fail")
+    with reading(args.file):
+        frame = scan_table(args.file, options).head(SEEN_ROWS).collect(engine="streaming")
+    rows = frame.lazy()
+    if args.schema:
+        from dataclasses import replace
+
+        schema = TableSchema.load(args.schema)
+        schema = replace(schema, time=args.time) if args.time else schema
+    else:
+        schema = infer_schema(rows, **roles, where=args.file).schema
+    parts = split_table(rows, schema, "temporal" if args.time else "random", 0, 0, args.file)
+    found = describe_table(frame, schema, parts, args.file)
+    if args.json:
+        print(json.dumps(asdict(found), indent=2, allow_nan=False))
+    else:
+        _print_description(found, f"{len(frame):,} rows of {args.file}")
+    return 0
+
+
+def _print_description(found: "TableDescription", caption: str) -> None:
+    from datetime import UTC, datetime
+
+    from deepfm.reporting import Column, Table, print_table
+
+    columns = [Column("column"), Column("type"), Column("distinct", format=",d"), Column("missing", format=",d")]
+    columns += [Column("head"), Column("unknown in validation", format=".1%"), Column("in test", format=".1%")]
+    columns.append(Column("AUC alone", format=".3f"))
+    rows = [
+        [
+            *(its.name, its.type, its.distinct, its.missing),
+            ", ".join(f"{value} {share:.0%}" for value, share in its.head),
+            *(its.unknown.get("validation"), its.unknown.get("test"), its.auc),
+        ]
+        for its in found.columns
+    ]
+    print_table(Table(columns, rows, caption))
+    heads = [Column("part"), Column("rows", format=",d"), Column("label rate", format=".4f"), Column("from")]
+    heads += [Column("to"), Column("also in training", format=",d")]
+    parts = []
+    for its in found.parts:
+        span = [
+            None if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}" for at in (its.first, its.last)
+        ]
+        parts.append([its.name, its.rows, its.label_rate, *span, its.duplicates])
+    print_table(Table(heads, parts))
+    for warning in found.warnings:
+        print(f"warning: {warning}")

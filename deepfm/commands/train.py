@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from deepfm.commands.arguments import (
     add_config_arguments,
     add_quiet_argument,
+    add_role_arguments,
+    add_table_arguments,
     config_name,
     load_experiment,
     new_run,
@@ -23,6 +25,11 @@ HELP = "Train a model to final validation and test metrics."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
+    parser.add_argument("--data", metavar="PATH", help="train on your own table: a file, a folder or a glob of files")
+    parser.add_argument("--schema", metavar="FILE", help="the table's schema; left out: inferred")
+    parser.add_argument("--split", choices=("random", "temporal", "leave_one_out"), help="how one table is split")
+    add_role_arguments(parser)
+    add_table_arguments(parser)
     add_quiet_argument(parser)
     parser.add_argument(
         "--resume",

@@ -42,7 +42,9 @@ class CategoryEncoder:
 
     Args:
         min_count: values that are rarer in `fit` stay unknown.
-        oov: `padding` gives unknown values index 0, whose embedding is zero; `learned` one index after the known ones.
+        oov: `padding` gives unknown values index 0, whose embedding is zero; `learned` index 1, and the known ones
+            follow.
+        missing: whether an empty value is a known one, where `fit` meets it.
 
     Example:
         >>> encoder = CategoryEncoder(min_count=2).fit(["b", "a", "b", "a", "c"])
@@ -52,8 +54,8 @@ class CategoryEncoder:
 
     kind: ClassVar[str] = "category"
 
-    def __init__(self, min_count: int = 1, oov: str = "padding") -> None:
-        self.min_count, self.oov = min_count, oov
+    def __init__(self, min_count: int = 1, oov: str = "padding", missing: bool = False) -> None:
+        self.min_count, self.oov, self.missing = min_count, oov, missing
         self._values: list[str] | None = None
         self._type: pl.Enum | None = None
 
@@ -62,7 +64,7 @@ class CategoryEncoder:
 
     @property
     def values(self) -> list[str]:
-        """The known values; index i + 1 stands for `values[i]`."""
+        """The known values in the order of their indices, the first of which is 1, or 2 after a learned unknown."""
         if self._values is None:
             raise NotFittedError("CategoryEncoder was asked before it was fitted; call fit on the training split first")
         return self._values
@@ -75,7 +77,7 @@ class CategoryEncoder:
     @property
     def unknown(self) -> int:
         """The index of unknown values."""
-        return self.vocabulary_size - 1 if self.oov == "learned" else 0
+        return 1 if self.oov == "learned" else 0
 
     def fit(self, values: Iterable[str | None]) -> "CategoryEncoder":
         """Learn the values that occur at least `min_count` times; empty ones and None are never known."""
@@ -86,8 +88,9 @@ class CategoryEncoder:
 
     def fit_counts(self, values: "pl.Series", rows: "pl.Series") -> "CategoryEncoder":
         """As `fit`, from distinct values and how many rows hold each."""
-        known = values.filter((rows >= self.min_count) & values.is_not_null() & (values != ""))
-        self._values, self._type = known.sort().to_list(), None
+        empty = (values.is_null() | (values == "")).fill_null(True)
+        known = values.filter((rows >= self.min_count) & ~empty).sort().to_list()
+        self._values, self._type = (["", *known] if self.missing and empty.any() else known), None
         return self
 
     def expression(self, text: "pl.Expr") -> "pl.Expr":
@@ -102,7 +105,9 @@ class CategoryEncoder:
             return text.is_null().cast(pl.Int32) * 0 + self.unknown
         if self._type is None:
             self._type = pl.Enum(self.values)
-        return (text.cast(self._type, strict=False).to_physical().cast(pl.Int32) + 1).fill_null(self.unknown)
+        text = text.fill_null("") if self.missing else text
+        codes = text.cast(self._type, strict=False).to_physical().cast(pl.Int32)
+        return (codes + (self.unknown + 1)).fill_null(self.unknown)
 
     def transform(self, values: Iterable[str | None]) -> NDArray[np.int32]:
         """Indices `(N,)`.
@@ -122,7 +127,7 @@ class CategoryEncoder:
             NotFittedError: before `fit`.
             DataError: an index outside the vocabulary.
         """
-        table = np.array([None, *self.values, *([None] if self.oov == "learned" else [])], dtype=object)
+        table = np.array([None] * (self.unknown + 1) + self.values, dtype=object)
         wanted = np.asarray(indices, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= len(table))]
         if len(outside):
@@ -131,7 +136,8 @@ class CategoryEncoder:
 
     def to_dict(self) -> dict[str, Any]:
         """The known values and the options, as JSON-ready data."""
-        return {"kind": self.kind, "min_count": self.min_count, "oov": self.oov, "values": self.values}
+        options = {"min_count": self.min_count, "oov": self.oov, "missing": self.missing}
+        return {"kind": self.kind, **options, "values": self.values}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "CategoryEncoder":
@@ -140,7 +146,7 @@ class CategoryEncoder:
         Raises:
             DataError: the values are no distinct texts.
         """
-        encoder = cls(plain["min_count"], plain["oov"])
+        encoder = cls(plain["min_count"], plain["oov"], plain["missing"])
         values = plain["values"]
         texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
         if not texts or len(set(values)) != len(values):

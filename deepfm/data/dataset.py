@@ -29,9 +29,10 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
     Args:
         features: field → `(N,)` for sparse (integers) and dense (floats) fields, `(N, max_length)` for sequences.
         labels: `(N,)`, kept as float32.
+        weights: `(N,)`, how much each row counts in training; None for equally. Metrics count rows equally.
 
     Raises:
-        DataError: columns of different lengths.
+        DataError: columns of different lengths, or a weight that is negative or not finite.
 
     Example:
         >>> rows = TabularDataset({"user_id": np.array([1, 2])}, np.array([0, 1]))
@@ -42,12 +43,23 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
     group_offsets: NDArray[np.int64] | None = None  # (U + 1,) where each user's candidates begin and end
     histories: Mapping[str, Histories] = MappingProxyType({})  # behaviour sequences that are not written out per row
 
-    def __init__(self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
+    weights: Tensor | None = None
+
+    def __init__(
+        self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any], weights: NDArray[Any] | None = None
+    ) -> None:
         copied = sum(_copied_bytes(column) for column in features.values())
         require_memory(copied, f"{len(labels):,} rows of {len(features)} fields", "take fewer rows or fields")
         self.labels = torch.as_tensor(np.asarray(labels, dtype=np.float32))
         self.features = {name: as_tensor(column) for name, column in features.items()}
         self._check_rows(self.features)
+        if weights is not None:
+            self.weights = torch.as_tensor(np.asarray(weights, dtype=np.float32))
+            self._check_rows({"weights": self.weights})
+            wrong = (~(self.weights >= 0) | self.weights.isinf()).nonzero()
+            if len(wrong) or not bool(self.weights.any()):
+                value = f"row {int(wrong[0])} has {self.weights[wrong[0]].item()}" if len(wrong) else "all are 0"
+                raise DataError(f"{value} among the row weights; expected finite numbers of 0 or more, some above 0")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} rows)"
@@ -114,7 +126,12 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
             column = self._stored_column(field.name)
             if column is None:
                 raise SchemaError(f"field {field.name!r} of the schema is not in the data; expected a column for it")
-            axes = 2 if field.feature_type is FeatureType.SEQUENCE else 1
+            axes = 2 if field.feature_type is FeatureType.SEQUENCE or field.dimension > 1 else 1
+            if field.dimension > 1 and column.shape[1:] != (field.dimension,):
+                raise SchemaError(
+                    f"dense field {field.name!r} has rows of shape {tuple(column.shape[1:])}; expected "
+                    f"({field.dimension},), its dimension"
+                )
             if field.name in self.histories:
                 column = column.unsqueeze(1)
             if column.dim() != axes and not (field.feature_type is FeatureType.DENSE and column.shape[1:] == (1,)):
@@ -161,10 +178,11 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
         return self.features.get(name)
 
     def _tensors(self) -> list[Tensor]:
-        return [self.labels, *self.features.values()]
+        return [self.labels, *self.features.values(), *([] if self.weights is None else [self.weights])]
 
     def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
         self.labels = change(self.labels)
+        self.weights = None if self.weights is None else change(self.weights)
         self.features = {name: change(column) for name, column in self.features.items()}
 
 

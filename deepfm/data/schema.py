@@ -40,6 +40,8 @@ class FieldSchema:
             reaches the model as `(B, max_length)` tokens, oldest first, and is no field of the interactions.
         shares_embedding_with: another field of the same vocabulary and width, whose table this one uses; a behaviour
             sequence and its candidate then live in one space.
+        dimension: how many numbers a row of a DENSE field has; k > 1 are a vector `(B, k)`, embedded by k learned
+            vectors and added up.
 
     Raises:
         SchemaError: the combination is impossible.
@@ -57,6 +59,7 @@ class FieldSchema:
     max_length: int = 0
     combiner: str = "mean"
     shares_embedding_with: str | None = None
+    dimension: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -69,13 +72,18 @@ class FieldSchema:
             raise SchemaError(
                 f"field {self.name!r} has feature_type {self.feature_type!r}; expected one of {kinds}"
             ) from error
-        for size in ("vocabulary_size", "embedding_dim", "max_length"):
+        for size in ("vocabulary_size", "embedding_dim", "max_length", "dimension"):
             if not isinstance(getattr(self, size), int):
                 raise SchemaError(f"field {self.name!r} has {size} {getattr(self, size)!r}; expected a whole number")
         if self.feature_type is not FeatureType.DENSE and self.vocabulary_size < 2:
             raise SchemaError(
                 f"field {self.name!r} has vocabulary_size {self.vocabulary_size}; expected at least 2, "
                 "index 0 for padding and unknown and one for a token"
+            )
+        if self.dimension < 1 or (self.dimension > 1 and self.feature_type is not FeatureType.DENSE):
+            raise SchemaError(
+                f"{self.feature_type} field {self.name!r} has dimension {self.dimension}; expected 1, or more of a "
+                "dense field"
             )
         if self.embedding_dim < 1:
             raise SchemaError(f"field {self.name!r} has embedding_dim {self.embedding_dim}; expected at least 1")
@@ -103,6 +111,8 @@ class FieldSchema:
         plain = dataclasses.asdict(self) | {"feature_type": str(self.feature_type)}
         if self.shares_embedding_with is None:  # schemas from before there were shared tables keep their fingerprints
             del plain["shares_embedding_with"]
+        if self.dimension == 1:
+            del plain["dimension"]
         return plain
 
 

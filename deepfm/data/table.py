@@ -1,35 +1,41 @@
-"""Any table in three files, training, validation and test, as rows with a label."""
+"""Any table as training, validation and test rows with a label: three files, or one that is split."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
 from deepfm.config import DataConfig
 from deepfm.data.adapter import DataInfo
 from deepfm.data.dataset import TabularDataset
+from deepfm.data.infer import infer_schema
 from deepfm.data.negatives import Candidates
 from deepfm.data.schema import DatasetSchema
-from deepfm.data.table_encoder import TableEncoder
-from deepfm.data.table_files import find_table, scan_table
+from deepfm.data.table_encoder import EncodedRows, TableEncoder, require_rows
 from deepfm.data.table_schema import TableSchema
+from deepfm.data.table_source import PARTS, TableSource, open_source
+from deepfm.data.table_split import split_table
 from deepfm.data.transforms import save_encoders
 from deepfm.engine.run import RunFolder
-from deepfm.errors import DataError
+from deepfm.errors import ConfigError, DataError
 from deepfm.utils.logging import get_logger
 
-PARTS = {"train": "training", "valid": "validation", "test": "test"}  # a file's stem → what it holds
-SCHEMA_FILE = "schema.yaml"  # beside the data, where data.table_schema names no other
+SCHEMA_FILE = "schema.yaml"  # beside three files, where data.table_schema names no other
 log = get_logger(__name__)
 
 
 class TableAdapter:
-    """Builds data sets from `train`, `valid` and `test` files (CSV, gzipped CSV or Parquet) and a table schema.
+    """Builds data sets from tables (CSV, TSV, compressed, Parquet, or frames in memory) and a table schema.
 
     Args:
-        data_dir: the folder of the files.
-        config: their names, where they are others, and the table schema's.
-        schema: a run's own, instead of the file that `config` names.
+        data: the folder of `train`, `valid` and `test` files, unless `config.table` names one table; or one table in
+            memory: a pandas, polars or pyarrow frame, or a dict of arrays.
+        config: names, reading, split and streaming.
+        schema: a run's own, or one made in Python, instead of the file that `config` names; without either, one
+            table's is inferred.
 
     Raises:
         DataError: a file is missing.
@@ -42,12 +48,15 @@ class TableAdapter:
 
     has_candidates: ClassVar[bool] = False
 
-    def __init__(self, data_dir: str | Path, config: DataConfig, *, schema: TableSchema | None = None) -> None:
-        self.schema = schema or TableSchema.load(config.table_schema or Path(data_dir) / SCHEMA_FILE)
-        names = {"train": config.train_file, "valid": config.valid_file, "test": config.test_file}
-        self.files = {stem: find_table(data_dir, stem, names[stem]) for stem in PARTS}
-        folder = self.files["train"].resolve().parent
-        self.info = DataInfo(folder.name or str(folder), _digest(self.files), "files")
+    def __init__(self, data: Any, config: DataConfig, *, schema: TableSchema | None = None) -> None:
+        self.config = config
+        if schema is None and config.table is None and isinstance(data, str | Path):
+            schema = TableSchema.load(config.table_schema or Path(data) / SCHEMA_FILE)
+        elif schema is None and config.table_schema is not None:
+            schema = TableSchema.load(config.table_schema)
+        self.source: TableSource = open_source(data, config)
+        self.schema = schema or _inferred(self.source, config)
+        self.info = DataInfo(self.source.name, self.source.hash, "files")
         self.encoders: dict[str, Any] = {}
         self.candidates: dict[str, Candidates] = {}
 
@@ -65,18 +74,20 @@ class TableAdapter:
 
         Raises:
             DataError: a file cannot be read, lacks a column, or holds what its columns cannot.
+            ConfigError: the split needs a role that the schema has not.
         """
-        tables = {stem: scan_table(path) for stem, path in self.files.items()}
+        parts = None if self.source.is_split else self._parts()
         encoder = TableEncoder(self.schema, encoders)
         if encoders is None:
-            encoder.fit(tables["train"], self.files["train"])
+            encoder.fit(*self._training(parts))
         self.encoders = encoder.encoders
         schema = encoder.dataset_schema()
-        train, validation, test = (encoder.dataset(tables[stem], path) for stem, path in self.files.items())
-        for path, part in zip(self.files.values(), (train, validation, test), strict=True):
-            self._check_classes(path, part, evaluated=part is not train)
-            if part is not train:
-                self._warn_of_unknown(path, part, encoder.unknown)
+        datasets = self._in_memory(encoder, parts)
+        for stem, dataset in datasets.items():
+            self._check_classes(self._named(stem), dataset, evaluated=stem != "train")
+            if stem != "train":
+                self._warn_of_unknown(self._named(stem), dataset, encoder.unknown)
+        train, validation, test = (datasets[stem] for stem in PARTS)
         log.info(
             "data %s (%s): %d rows for training, %d for validation, %d for the test; %d fields, %d ids",
             self.info.name, self.info.hash[:12], len(train), len(validation), len(test), schema.num_fields,
@@ -90,44 +101,87 @@ class TableAdapter:
         self.schema.save(run.table_schema)
 
     def protocol(self) -> dict[str, Any]:
-        """What must be equal for two runs' metrics to be comparable: the files are the split."""
-        return {"split_strategy": "files", "label": self.schema.label}
+        """What must be equal for two runs' metrics to be comparable: the files are the split, or how it was made."""
+        if self.source.is_split:
+            return {"split_strategy": "files", "label": self.schema.label}
+        strategy: dict[str, Any] = {"split_strategy": self.config.split_strategy, "label": self.schema.label}
+        if self.config.split_strategy == "random":
+            return strategy | {"split_seed": self.config.candidate_seed}
+        if self.config.split_strategy == "leave_one_out":
+            strategy |= {"user": self.schema.user, "min_interactions": self.config.min_interactions}
+        return strategy | {"time": self.schema.time}
 
-    def _check_classes(self, path: Path, part: TabularDataset, evaluated: bool) -> None:
+    def _parts(self) -> NDArray[np.int8]:
+        config = self.config
+        return split_table(
+            self.source.tables[""], self.schema, config.split_strategy, config.candidate_seed,
+            config.min_interactions, self.source.where[""],
+        )  # fmt: skip
+
+    def _training(self, parts: NDArray[np.int8] | None) -> tuple[pl.LazyFrame, str]:
+        if parts is None:
+            return self.source.tables["train"], self.source.where["train"]
+        name = "part of the row"
+        beside = pl.LazyFrame({name: parts})
+        whole = pl.concat([self.source.tables[""], beside], how="horizontal")
+        return whole.filter(pl.col(name) == 0).drop(name), f"the training rows of {self.source.where['']}"
+
+    def _in_memory(self, encoder: TableEncoder, parts: NDArray[np.int8] | None) -> dict[str, TabularDataset]:
+        tables, where = self.source.tables, self.source.where
+        if parts is None:
+            return {stem: encoder.dataset(tables[stem], where[stem]) for stem in PARTS}
+        rows = encoder.encode(tables[""], where[""])
+        return {stem: _dataset(rows, parts == part) for part, stem in enumerate(PARTS)}
+
+    def _named(self, stem: str) -> str:
+        """What an error calls a part."""
+        if self.source.is_split:
+            return self.source.where[stem]
+        return f"the {PARTS[stem]} rows of {self.source.where['']}"
+
+    def _check_classes(self, where: str, part: TabularDataset, evaluated: bool) -> None:
         """Refuse labels that training or AUC cannot work with."""
         label, values = self.schema.label, part.labels
+        require_rows(len(values), where)
         if evaluated:
             between = ((values != 0) & (values != 1)).nonzero()
             if len(between):
                 row = int(between[0])
                 raise DataError(
-                    f"column {label!r} of {path} holds {values[row].item():g} in row {row + 1}; expected 0 or 1, as "
+                    f"column {label!r} of {where} holds {values[row].item():g} in row {row + 1}; expected 0 or 1, as "
                     "AUC compares rows of one with rows of the other"
                 )
         if bool((values == values[0]).all()):
             raise DataError(
-                f"column {label!r} of {path} is {values[0].item():g} in every one of {len(values):,} rows; expected "
+                f"column {label!r} of {where} is {values[0].item():g} in every one of {len(values):,} rows; expected "
                 "both 0 and 1, so take other rows or another label"
             )
 
-    def _warn_of_unknown(self, path: Path, part: TabularDataset, unknown: Mapping[str, int]) -> None:
+    def _warn_of_unknown(self, where: str, part: TabularDataset, unknown: Mapping[str, int]) -> None:
         """Say which columns hold no value that the training rows know: nothing is learned for such."""
         for name, index in unknown.items():
             ids = part.features[name]
             if bool(((ids == 0) | (ids == index)).all()):
                 log.warning(
                     "every value of column %r of %s is empty or unknown to the training rows; compare how both write "
-                    "them", name, path,
+                    "them", name, where,
                 )  # fmt: skip
 
 
-def _digest(files: Mapping[str, Path]) -> str:
-    """A hash of what the files hold, wherever they lie."""
-    whole = hashlib.sha256()
-    for stem, path in files.items():
-        try:
-            with open(path, "rb") as file:
-                whole.update(f"{stem} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; name another file") from error
-    return whole.hexdigest()
+def _dataset(rows: EncodedRows, chosen: NDArray[np.bool_]) -> TabularDataset:
+    assert rows.labels is not None
+    features = {name: column[chosen] for name, column in rows.features.items()}
+    return TabularDataset(features, rows.labels[chosen], None if rows.weights is None else rows.weights[chosen])
+
+
+def _inferred(source: TableSource, config: DataConfig) -> TableSchema:
+    """The schema of one table that nobody described."""
+    if source.is_split:
+        raise ConfigError("three files need a table schema; write one with deepfm schema infer, and name it")
+    roles = {role: getattr(config, role) for role in ("label", "user", "item", "time")}
+    inferred = infer_schema(source.tables[""], **roles, where=source.where[""])
+    for name, reason in inferred.reasons.items():
+        log.info("column %s: %s", name, reason)
+    for name, reason in inferred.left_out.items():
+        log.info("column %s is left out: %s", name, reason)
+    return inferred.schema

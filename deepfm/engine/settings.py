@@ -112,7 +112,10 @@ def check_settings(settings: Any, prefix: str = "") -> None:
             if isinstance(value, tuple) and not value and field.metadata.get("not_empty"):
                 raise ConfigError(f"{name} = [] is empty; expected at least one value")
             for element in value if isinstance(value, tuple) else (value,):
-                if isinstance(element, bool) and field.type is not bool:  # to Python, true is also the number 1
+                if isinstance(element, bool) and bool not in (
+                    field.type,
+                    *typing.get_args(field.type),
+                ):  # to Python, true is also the number 1
                     raise ConfigError(f"{name} = {element!r} is of type bool; expected {_type_name(field.type)}")
                 _check_limits(name, element, field.metadata)
                 if isinstance(element, float) and not math.isfinite(element):

@@ -7,13 +7,17 @@ from torch import Tensor
 RANKING_LOSSES = ("bpr", "softmax", "full_softmax")  # their logits are no log odds
 
 
-def bce(logits: Tensor, labels: Tensor, hidden: Tensor | None = None) -> Tensor:
+def bce(logits: Tensor, labels: Tensor, hidden: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
     """The mean binary cross-entropy of rows, those that are hidden left out.
 
     Args:
         logits, labels: of any one shape.
         hidden: of the same shape, true where a row is none.
+        weights: of the same shape, what each row's loss is multiplied with; the mean is over rows, not weights.
     """
+    if weights is not None:
+        losses = F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="none")
+        return losses.mean() if hidden is None else losses.masked_fill(hidden, 0.0).sum() / (~hidden).sum()
     if hidden is None:
         return F.binary_cross_entropy_with_logits(logits, labels)
     losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").masked_fill(hidden, 0.0)

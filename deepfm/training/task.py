@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
-from deepfm.data.dataset import TabularDataset
+from deepfm.data.dataset import TabularDataset, take_rows
 from deepfm.data.interactions import Blocks, CatalogueBlock, TrainingInteractions
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
@@ -22,7 +22,7 @@ from deepfm.training.monitors import Monitor, monitored
 from deepfm.utils.logging import get_logger
 from deepfm.utils.seeding import random_stream
 
-Batch = tuple[Features, Tensor] | Blocks | CatalogueBlock
+Batch = tuple[Features, Tensor] | tuple[Features, Tensor, Tensor] | Blocks | CatalogueBlock
 log = get_logger(__name__)
 SPARSE_ROWS = 100_000  # from so many table rows on, a dense gradient costs more than the rows that a batch holds
 
@@ -113,10 +113,13 @@ class CTRTask(Task):
         features, labels = batch[:2]
         logits = self.model(features).squeeze(1).float()  # (B,)
         if not isinstance(batch, Blocks):
-            return objectives.bce(logits, labels), len(labels)
+            weights = self._weights(labels, batch[2] if len(batch) > 2 else None)
+            return objectives.bce(logits, labels, weights=weights), len(labels)
         hidden, blocks = batch.hidden, logits.view(batch.hidden.shape)
         if training.loss == "bce":
-            return objectives.bce(blocks, labels.view_as(blocks)), len(labels)
+            return objectives.bce(blocks, labels.view_as(blocks), weights=self._weights(labels.view_as(blocks))), len(
+                labels
+            )
         if training.loss == "bpr":
             return objectives.bpr(blocks, hidden), len(labels)
         log_q = batch.log_q if training.log_q_correction else None
@@ -166,6 +169,14 @@ class CTRTask(Task):
         """A checkpoint fits the identity and the number of training rows that it was written with."""
         return {**self.identity, "training set": f"{len(self.train_ds)} rows"}
 
+    def _weights(self, labels: Tensor, weights: Tensor | None = None) -> Tensor | None:
+        """What each row's loss is multiplied with; None for nothing."""
+        positive = self.config.training.positive_weight
+        if positive == 1.0:
+            return weights
+        of_class = 1.0 + (positive - 1.0) * labels
+        return of_class if weights is None else weights * of_class
+
     def _rows_of_a_block(self) -> int:
         training = self.config.training
         if training.loss == "full_softmax":
@@ -173,6 +184,11 @@ class CTRTask(Task):
         if training.log_q_correction and training.loss != "softmax":
             raise ConfigError(
                 f"training.log_q_correction goes with training.loss softmax, got {training.loss}; switch it off"
+            )
+        if training.positive_weight != 1.0 and training.loss != "bce":
+            raise ConfigError(
+                f"training.positive_weight = {training.positive_weight} goes with training.loss bce, got "
+                f"{training.loss}; a ranking loss has as many negatives as you give it"
             )
         if training.in_batch_negatives and training.loss not in ("bpr", "softmax"):
             raise ConfigError(
@@ -208,7 +224,9 @@ class CTRTask(Task):
 
     def _batch(self, units: Tensor) -> Batch:
         if self.block_rows == 1 or not isinstance(self.train_ds, TrainingInteractions):
-            return self.train_ds.batch(units)
+            features, labels = self.train_ds.batch(units)
+            weights = self.train_ds.weights
+            return (features, labels) if weights is None else (features, labels, take_rows(weights, units))
         if self.config.training.loss == "full_softmax":
             return self.train_ds.catalogue_block(units)
         training = self.config.training

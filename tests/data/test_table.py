@@ -232,9 +232,13 @@ class TestBadInput:
             ("train", lambda content: content.replace(b"user", b"item", 1), ["train.csv has two columns 'item'"]),
             ("test", lambda content: content + b"1,2,3,dear,t1\n", ["test.csv", "'dear' in row 401", "'price'"]),
             ("test", lambda content: content + b"2,2,3,4.0,t1\n", ["test.csv", "'2' in row 401", "'click'"]),
-            ("train", lambda content: content + b"1,2,3\n", ["train.csv", "nothing in row 1501", "'price'"]),
-            ("train", lambda content: content + b"1,2,3,4,5,6\n", ["train.csv cannot be read", "more fields"]),
-            ("train", lambda content: content.replace(b"t1", b"\xff\xfe", 1), ["train.csv cannot be read", "utf-8"]),
+            ("train", lambda content: content + b"1,2,3\n", ["train.csv has 3 cells in row 1501; expected 5"]),
+            ("train", lambda content: content + b"1,2,3,4,5,6\n", ["train.csv has 6 cells in row 1501; expected 5"]),
+            (
+                "train",
+                lambda content: content.replace(b"t1", b"\xff\xfe", 1),
+                ["train.csv holds bytes that are no utf-8 text", "latin-1"],
+            ),
             ("test", lambda content: content + b"0.5,2,3,4.0,t1\n", ["test.csv", "0.5 in row 401", "0 or 1"]),
             (
                 "valid",
@@ -255,11 +259,11 @@ class TestBadInput:
         folder, options = own
         (folder / "valid.csv").unlink()
         sentence = refused("train", "--override", *options)
-        assert "valid.csv, valid.csv.gz, valid.parquet" in sentence
+        assert "valid.csv, valid.csv.gz, valid.tsv, valid.tsv.gz, valid.parquet" in sentence
         assert "data.valid_file" in sentence
         assert "gone.csv does not exist" in refused("train", "--override", *options, "data.valid_file=gone.csv")
-        (folder / "data.txt").write_text("x")
-        assert "data.txt is none of .csv" in refused("train", "--override", *options, "data.valid_file=data.txt")
+        (folder / "data.doc").write_text("x")
+        assert "data.doc is none of .csv" in refused("train", "--override", *options, "data.valid_file=data.doc")
 
     def test_two_files_that_could_be_meant(self, own, refused):
         folder, options = own
@@ -302,7 +306,7 @@ class TestBadInput:
             find_table(tmp_path, "train")
         with pytest.raises(SchemaError, match=r"schema\.yaml"):
             TableAdapter(tmp_path, DataConfig(dataset_name="table"))
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="does not exist"):
             scan_table(tmp_path / "none.csv")
 
 

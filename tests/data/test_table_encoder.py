@@ -56,8 +56,8 @@ class TestByHand:
         assert arrays["p"].tolist() == [0.0, 1.0, 0.5, 0.0]
         assert arrays["raw"].tolist() == [10.0, -2.0, 0.0, 5.0]
         assert arrays["g"].tolist() == [[1, 2], [0, 0], [2, 0], [0, 0]]  # the first two tokens
-        assert arrays["i"].tolist() == [1, 2, 3, 1]
-        assert arrays["h"].tolist() == [[2, 4], [0, 0], [0, 0], [3, 0]]  # the latest two; 9 is known from here
+        assert arrays["i"].tolist() == [2, 3, 4, 2]
+        assert arrays["h"].tolist() == [[3, 5], [0, 0], [0, 0], [4, 0]]  # the latest two; 9 is known from here
         assert {name: array.dtype for name, array in arrays.items()} == {
             **dict.fromkeys("ugih", np.int32),
             **dict.fromkeys(("p", "raw"), np.float32),
@@ -74,8 +74,8 @@ class TestByHand:
         assert arrays["u"].tolist() == [0, 1, 0]
         assert arrays["p"].tolist() == [1.0, 0.5, 0.0]  # clipped to the training rows' range
         assert arrays["g"].tolist() == [[3, 0], [3, 1], [0, 0]]  # an unknown token takes no place
-        assert arrays["i"].tolist() == [3, 5, 5]  # unknown and missing have the learned row, the last
-        assert arrays["h"].tolist() == [[1, 5], [5, 0], [1, 2]]
+        assert arrays["i"].tolist() == [4, 1, 1]  # unknown and missing have the learned row, after padding
+        assert arrays["h"].tolist() == [[2, 1], [1, 0], [2, 3]]
 
     def test_the_schema_that_follows(self, fitted):
         schema = fitted.dataset_schema()
@@ -93,7 +93,7 @@ class TestByHand:
         model = create_model("din", schema, load_config(None))
         features, _ = dataset.batch(slice(0, 4))
         before = model.predict(features)
-        features["h"] = torch.tensor([[3, 4], [0, 0], [0, 0], [3, 0]])
+        features["h"] = torch.tensor([[4, 5], [0, 0], [0, 0], [4, 0]])
         assert (model.predict(features)[0] != before[0]).all()
         assert torch.equal(model.predict(features)[1:], before[1:])
 
@@ -198,13 +198,13 @@ class TestSaving:
     def test_only_what_is_needed_is_saved(self, fitted):
         assert set(fitted.encoders) == {"u", "p", "g", "i"}  # h has i's, raw none
         assert fitted.encoders["i"].to_dict() == {
-            **{"kind": "category", "min_count": 1, "oov": "learned"},
+            **{"kind": "category", "min_count": 1, "oov": "learned", "missing": False},
             "values": ["5", "6", "7", "9"],
         }
 
     @pytest.mark.parametrize("values", [["a", "a"], ["a", 3], "ab", None])
     def test_a_damaged_file_is_refused(self, tmp_path, values):
-        state = {"kind": "category", "min_count": 1, "oov": "padding", "values": values}
+        state = {"kind": "category", "min_count": 1, "oov": "padding", "missing": False, "values": values}
         (tmp_path / "encoders.json").write_text(json.dumps({"a": state}))
         with pytest.raises(DataError, match=r"encoders\.json"):
             load_encoders(tmp_path / "encoders.json")
@@ -214,8 +214,8 @@ class TestCategories:
     def test_inverse_gives_the_values_back(self):
         encoder = CategoryEncoder(min_count=2, oov="learned").fit(["b", "a", "b", "a", "c", None, "", ""])
         assert encoder.values == ["a", "b"]
-        assert encoder.transform(["c", "b", None, "a", ""]).tolist() == [3, 2, 3, 1, 3]
-        assert encoder.inverse_transform([0, 1, 2, 3]).tolist() == [None, "a", "b", None]
+        assert encoder.transform(["c", "b", None, "a", ""]).tolist() == [1, 3, 1, 2, 1]
+        assert encoder.inverse_transform([0, 1, 2, 3]).tolist() == [None, None, "a", "b"]
         with pytest.raises(DataError, match="index 4"):
             encoder.inverse_transform([4])
 

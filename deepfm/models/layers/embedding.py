@@ -90,7 +90,7 @@ class FeatureEmbedding(nn.Module):
             nn.init.xavier_uniform_(projection)
 
     def field_weight(self, name: str, first_order: bool = False) -> Tensor:
-        """One field's part of its table, a view: `(vocabulary_size, width)`, or `(1, width)` for a dense field.
+        """One field's part of its table, a view: `(vocabulary_size, width)`, or `(dimension, width)` for a dense field.
 
         Of a table that is not there, zeros in the first order and width 0 in the second.
 
@@ -119,7 +119,8 @@ class FeatureEmbedding(nn.Module):
         """Embed a batch.
 
         Args:
-            batch: field → ids `(B,)` (sparse), numbers `(B,)` (dense) or ids `(B, max_length)` (sequence).
+            batch: field → ids `(B,)` (sparse), numbers `(B,)` or `(B, dimension)` (dense), or ids `(B, max_length)`
+                (sequence).
 
         Returns:
             first order `(B, 1)`, field embeddings `(B, F, D)`, flat embeddings `(B, T)`.
@@ -216,7 +217,7 @@ class _WidthTable(nn.Module):
                 continue
             if field.feature_type is FeatureType.DENSE:
                 self._first_numbers[field.name] = numbers
-                numbers += 1
+                numbers += field.dimension
             else:
                 self._first_rows[field.name] = rows
                 rows += field.vocabulary_size
@@ -248,10 +249,11 @@ class _WidthTable(nn.Module):
 
     def field_weight(self, name: str, first_order: bool) -> Tensor:
         """One field's rows, a view."""
+        field = next(field for field in self.fields if field.name == name)
         if name in self._first_numbers:
             numbers = self.dense_first_order if first_order else self.dense_weight
-            return numbers[self._first_numbers[name] :][:1]
-        size = next(field.vocabulary_size for field in self.fields if field.name == name)
+            return numbers[self._first_numbers[name] :][: field.dimension]
+        size = field.vocabulary_size
         return (self.first_order if first_order else self.weight)[self._first_rows[name] :][:size]
 
     def forward(self, batch: dict[str, Tensor], sparse_gradients: bool) -> tuple[Tensor, Tensor]:
@@ -267,6 +269,12 @@ class _WidthTable(nn.Module):
             kind = run[0].feature_type
             if kind is FeatureType.DENSE:
                 start = self._first_numbers[run[0].name]
+                if run[0].dimension > 1:
+                    numbers = batch[run[0].name]  # (B, k)
+                    end = start + run[0].dimension
+                    linear.append(numbers @ self.dense_first_order[start:end])  # (B, 1)
+                    vectors.append((numbers @ self.dense_weight[start:end]).unsqueeze(1))  # (B, 1, width)
+                    continue
                 numbers = torch.stack([batch[field.name].reshape(-1) for field in run], dim=1)  # (B, n)
                 linear.append(numbers * self.dense_first_order[start : start + len(run)].view(-1))
                 vectors.append(numbers.unsqueeze(2) * self.dense_weight[start : start + len(run)])
@@ -316,9 +324,10 @@ def _check_ids(ids: Tensor, run: list[FieldSchema]) -> None:
 
 
 def _run_key(field: FieldSchema) -> str:
-    """Neighbours with the same key are embedded together; a sequence, which has an axis more, is by itself."""
+    """Neighbours with the same key are embedded together; what has an axis more, lists and vectors, is by itself."""
     kind = str(field.feature_type)
-    return f"{kind} {field.name}" if field.feature_type is FeatureType.SEQUENCE else kind
+    alone = field.feature_type is FeatureType.SEQUENCE or field.dimension > 1
+    return f"{kind} {field.name}" if alone else kind
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
