@@ -25,6 +25,7 @@ _NAMES = {
     "BST": "deepfm.models",
     "DIN": "deepfm.models",
     "SIN": "deepfm.models",
+    "Predictor": "deepfm.inference",
     "RankingEvaluator": "deepfm.training.metrics",
     "Trainer": "deepfm.training.trainer",
 }

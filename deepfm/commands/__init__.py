@@ -3,7 +3,7 @@
 import argparse
 from typing import Protocol
 
-from deepfm.commands import baseline, compare, data, evaluate, import_fuxictr, schema, train, validate
+from deepfm.commands import baseline, compare, data, evaluate, import_fuxictr, predict, schema, train, validate
 
 
 class Command(Protocol):
@@ -21,6 +21,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "train": train,
     "evaluate": evaluate,
+    "predict": predict,
     "compare": compare,
     "baseline": baseline,
     "data": data,

@@ -1,0 +1,141 @@
+"""Probabilities of raw rows from a run's folder alone; the data that it was trained on may be gone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepfm.data.csv_files import ReadOptions
+from deepfm.data.schema import DatasetSchema
+from deepfm.data.table_encoder import TableEncoder, frames
+from deepfm.data.table_files import DEFAULT, scan_table
+from deepfm.data.table_schema import TableSchema
+from deepfm.data.transforms import load_encoders
+from deepfm.engine.device import resolve_device
+from deepfm.engine.run import RunFolder
+from deepfm.errors import CheckpointError, RunError
+from deepfm.models import BaseCTRModel, create_model, evaluation_mode
+from deepfm.models.calibration import Calibration
+from deepfm.models.layers.kernels import scoring_kernels
+from deepfm.training.experiment import run_config
+from deepfm.training.scoring import SCORING_ROWS
+from deepfm.utils.io import read_json
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """A part of a table with its scores.
+
+    Args:
+        rows: the raw rows, as they were read.
+        logits: `(N,)` float32.
+        probabilities: `(N,)` float64, calibrated where the run is.
+    """
+
+    rows: pl.DataFrame
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
+
+
+class Predictor:
+    """Scores raw rows as the run's training saw them; categories that training did not know are unknown ones.
+
+    Args:
+        encoder: the run's own.
+        model: with the run's best weights.
+
+    Example:
+        >>> Predictor.load("outputs/clicks/20261128-120000-s42").predict({"user": ["u1"], "price": [3.5]})
+        ... # doctest: +SKIP
+        array([0.27])
+    """
+
+    def __init__(self, encoder: TableEncoder, model: BaseCTRModel) -> None:
+        self.encoder, self.model = encoder, model
+        self.device = next(model.parameters()).device
+
+    def __repr__(self) -> str:
+        return f"Predictor({type(self.model).__name__}, {self.encoder!r}, on {self.device})"
+
+    @classmethod
+    def load(cls, run: str | Path | RunFolder, device: str = "auto") -> "Predictor":
+        """Read a table run's folder.
+
+        Raises:
+            RunError: the folder holds no run of a table.
+            CheckpointError: the weights are damaged, or do not fit the run's schema.
+        """
+        folder = run if isinstance(run, RunFolder) else RunFolder(run)
+        folder.require("config", "schema", "encoders", "weights")
+        if not folder.table_schema.exists():
+            raise RunError(
+                f"{folder.path} is no run of a table (it holds no {folder.table_schema.name}); expected one that "
+                "deepfm train --data wrote"
+            )
+        config = run_config(folder)
+        schema = DatasetSchema.load(folder.schema)
+        model = create_model(config.model_name, schema, config)
+        weights = folder.load_weights({"schema": schema.fingerprint(), "model": config.model_name})
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{folder.weights} does not fit the run's configuration: {reason}") from error
+        if folder.calibration.exists():
+            model.calibration = Calibration.from_dict(read_json(folder.calibration, "calibration"))
+        encoder = TableEncoder(TableSchema.load(folder.table_schema), load_encoders(folder.encoders))
+        return cls(encoder, model.to(resolve_device(device)))
+
+    def predict(self, data: Any, options: ReadOptions = DEFAULT) -> NDArray[np.float64]:
+        """Probabilities `(N,)`, one a row.
+
+        Args:
+            data: a pandas, polars or pyarrow frame, a dict of arrays, or a path, folder or glob of files. The label
+                need not be there, and columns that are no features are ignored.
+            options: how CSV files are read.
+
+        Raises:
+            DataError: a column is missing or of another type, or a row holds what its column cannot.
+        """
+        parts = [part.probabilities for part in self.batches(data, options)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def logits(self, data: Any, options: ReadOptions = DEFAULT) -> NDArray[np.float32]:
+        """Raw logits `(N,)`, as training's evaluation sees them; otherwise as `predict`."""
+        parts = [part.logits for part in self.batches(data, options)]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+    def batches(self, data: Any, options: ReadOptions = DEFAULT) -> Iterator[ScoredRows]:
+        """The rows in order, a part at a time; little of a table is held in memory at once.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        where = str(data) if isinstance(data, str | Path) else "the table"
+        first_row = 0
+        for rows in frames(scan_table(data, options), where):
+            logits = self._score(self.encoder.transform(rows.lazy(), where, first_row))
+            yield ScoredRows(rows, logits.numpy(), self._probabilities(logits).numpy())
+            first_row += len(rows)
+
+    @torch.inference_mode()
+    def _score(self, features: dict[str, NDArray[Any]]) -> Tensor:
+        """Logits `(N,)` on the CPU."""
+        columns = {name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in features.items()}
+        count = len(next(iter(columns.values())))
+        parts = []
+        with evaluation_mode(self.model), scoring_kernels():
+            for start in range(0, count, SCORING_ROWS):
+                batch = {name: column[start : start + SCORING_ROWS].to(self.device) for name, column in columns.items()}
+                parts.append(self.model(batch).squeeze(1).float().cpu())
+        return torch.cat(parts)
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        exact = logits.double()
+        return torch.sigmoid(exact) if self.model.calibration is None else self.model.calibration(exact)
