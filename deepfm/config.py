@@ -61,6 +61,8 @@ METRIC_NAMES = ("auc", "logloss", "hr@K", "ndcg@K")
 class DataConfig:
     """Which data, how it is split, and how negatives and candidates are drawn.
 
+    `dataset_name` is a name of `deepfm.data.adapters`, or `module:callable` of your own.
+
     `table` is any table: either one (`table`: a file, a folder or a glob of files), split by `split_strategy`
     (`random`, `temporal` or `leave_one_out`), or three files in `data_dir`, whose split it is, which `train_file`,
     `valid_file` and `test_file` name where they are not `train`, `valid` and `test` with a suffix. `table_schema` is
@@ -70,7 +72,7 @@ class DataConfig:
     instead of holding all rows: `auto` where they would not fit. The settings after those are of MovieLens.
     """
 
-    dataset_name: str = setting("movielens", choices=("movielens", "table"))
+    dataset_name: str = "movielens"
     data_dir: str = "data/ml-100k"
     table: str | None = None
     table_schema: str | None = None
@@ -101,10 +103,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Refuse a table's settings without a table."""
         for key in ("table", "table_schema", "label", "columns", "train_file", "valid_file", "test_file"):
-            if self.dataset_name == "movielens" and getattr(self, key) is not None:
+            if self.dataset_name.startswith("movielens") and getattr(self, key) is not None:
                 raise ConfigError(
-                    f"data.{key} = {getattr(self, key)!r} is of a table, and data.dataset_name is 'movielens'; set "
-                    "data.dataset_name=table, or leave it out"
+                    f"data.{key} = {getattr(self, key)!r} is of a table, and data.dataset_name is "
+                    f"{self.dataset_name!r}; set data.dataset_name=table, or leave it out"
                 )
 
 

@@ -242,7 +242,6 @@ class TestRanges:
         ("override", "expected"),
         [
             ("seed=-1", "seed = -1 is out of range; expected at least 0"),
-            ("data.dataset_name=criteo", "data.dataset_name = 'criteo' is out of range; expected one of movielens"),
             ("data.source=file", "expected one of auto, files, download, sample; did you mean 'files'?"),
             ("data.split_strategy=leave_one", "did you mean 'leave_one_out'?"),
             ("data.train_negatives=all", "expected one of unrated, unseen"),

@@ -10,6 +10,7 @@ from deepfm.baselines.base import NO_ITEM, Baseline, Moments
 from deepfm.baselines.item_models import EASE, ItemKNN, Popularity
 from deepfm.baselines.transitions import Transitions
 from deepfm.config import ExperimentConfig
+from deepfm.data.adapters import ranks_candidates
 from deepfm.data.history import histories_before
 from deepfm.data.interactions import InteractionDataset
 from deepfm.data.movielens import MovieLensAdapter
@@ -50,14 +51,18 @@ def run_baseline(
         raise ConfigError(f"baseline {name!r} is unknown; {nearest(name, list(BASELINES))}")
     baseline = BASELINES[name](**options)
     run.refuse_existing(overwrite)
-    if config.data.dataset_name != "movielens":
+    if ranks_candidates(config.data.dataset_name) is False:
         raise ConfigError(
             f"baseline {name!r} ranks candidates by likes, and data.dataset_name = {config.data.dataset_name!r} has "
             "rows alone; use data.dataset_name=movielens"
         )
     data = open_data(config)
     adapter = data.adapter
-    assert isinstance(adapter, MovieLensAdapter)
+    if not isinstance(adapter, MovieLensAdapter):
+        raise ConfigError(
+            f"baseline {name!r} reads likes of MovieLens, and data.dataset_name = {config.data.dataset_name!r} gives "
+            f"a {type(adapter).__name__}; use data.dataset_name=movielens"
+        )
     started = time.perf_counter()
     baseline.fit(*adapter.training_likes(), adapter.num_users, adapter.num_items)
     evaluations = {}

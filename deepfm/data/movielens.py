@@ -313,6 +313,11 @@ class MovieLensAdapter:
             )  # fmt: skip
 
 
+def open_movielens(config: DataConfig, *, seed: int = 42, max_history: int = 0, **_: Any) -> MovieLensAdapter:
+    """The adapter that `data.dataset_name` asks for; a run's encoders and candidates are given to its `build`."""
+    return MovieLensAdapter(config.data_dir, config, seed=seed, max_history=max_history)
+
+
 def _positions(table_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each of `ids (N,)` stands in `table_ids (M,)`, which holds them all."""
     order = np.argsort(table_ids, kind="stable")

@@ -6,8 +6,8 @@ from typing import Any
 
 from deepfm.config import ExperimentConfig, load_config
 from deepfm.data.adapter import Adapter
+from deepfm.data.adapters import kept_files, open_adapter, ranks_candidates
 from deepfm.data.dataset import TabularDataset
-from deepfm.data.movielens import MovieLensAdapter
 from deepfm.data.negatives import load_candidates
 from deepfm.data.schema import DatasetSchema
 from deepfm.data.transforms import load_encoders
@@ -66,16 +66,13 @@ def check_experiment(config: ExperimentConfig) -> None:
     """Find what would stop an experiment, before any work starts.
 
     Raises:
-        ConfigError: the model is unknown, or the monitored metric needs candidates, which a table has not.
+        ConfigError: the model or the data set is unknown, or the monitored metric needs candidates, which a table has
+            not.
         DeviceError: the device is not there.
     """
     model_class(config.model_name)
     resolve_device(config.device)
-    if config.data.dataset_name == "table" and "@" in config.training.metric:
-        raise ConfigError(
-            f"training.metric = {config.training.metric!r} ranks candidates, and data.dataset_name=table has rows "
-            "alone; use auc or logloss"
-        )
+    _refuse_ranking(config, ranks_candidates(config.data.dataset_name))
 
 
 def train_experiment(
@@ -98,6 +95,7 @@ def train_experiment(
     run.refuse_existing(overwrite)
     with run_log() as log_to:
         data = open_data(config)
+        _refuse_ranking(config, data.adapter.has_candidates)
         seed_everything(config.seed)
         trainer = _trainer(config, data, run, observers)
         run.create(overwrite)
@@ -195,19 +193,21 @@ def run_results(
 
 
 def _adapter(config: ExperimentConfig, run: RunFolder | None) -> Adapter:
-    if config.data.dataset_name == "table":
-        from deepfm.data.table import TableAdapter  # polars is loaded for tables alone
-        from deepfm.data.table_schema import TableSchema
-
-        schema = None if run is None else TableSchema.load(run.table_schema)
-        return TableAdapter(config.data.data_dir, config.data, schema=schema)
     max_history = config.feature.max_history if model_class(config.model_name).reads_behaviour else 0
-    return MovieLensAdapter(config.data.data_dir, config.data, seed=config.seed, max_history=max_history)
+    return open_adapter(config.data, seed=config.seed, max_history=max_history, run=run)
 
 
 def _data_files(config: ExperimentConfig) -> tuple[str, ...]:
     """What a run keeps of its data."""
-    return "encoders", "table_schema" if config.data.dataset_name == "table" else "candidates"
+    return kept_files(config.data.dataset_name)
+
+
+def _refuse_ranking(config: ExperimentConfig, has_candidates: bool | None) -> None:
+    if has_candidates is False and "@" in config.training.metric:
+        raise ConfigError(
+            f"training.metric = {config.training.metric!r} ranks candidates, and data.dataset_name="
+            f"{config.data.dataset_name} has rows alone; use auc or logloss"
+        )
 
 
 def _trainer(
