@@ -1,5 +1,8 @@
 """Any table as training, validation and test rows with a label: three files, or one that is split."""
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,16 +17,21 @@ from deepfm.data.dataset import TabularDataset
 from deepfm.data.infer import infer_schema
 from deepfm.data.negatives import Candidates
 from deepfm.data.schema import DatasetSchema
+from deepfm.data.store import StoreWriter, open_store
+from deepfm.data.streaming import StreamedDataset
 from deepfm.data.table_encoder import EncodedRows, TableEncoder, require_rows
 from deepfm.data.table_schema import TableSchema
 from deepfm.data.table_source import PARTS, TableSource, open_source
 from deepfm.data.table_split import split_table
 from deepfm.data.transforms import save_encoders
+from deepfm.engine.memory import free_memory
 from deepfm.engine.run import RunFolder
 from deepfm.errors import ConfigError, DataError
 from deepfm.utils.logging import get_logger
 
 SCHEMA_FILE = "schema.yaml"  # beside three files, where data.table_schema names no other
+ENCODING_SHARE = 0.5  # of free memory that encoding all rows at once may take
+CELL_BYTES = 24  # what a cell takes at most while it is encoded
 log = get_logger(__name__)
 
 
@@ -82,16 +90,18 @@ class TableAdapter:
             encoder.fit(*self._training(parts))
         self.encoders = encoder.encoders
         schema = encoder.dataset_schema()
-        datasets = self._in_memory(encoder, parts)
+        streams = self._streams(parts, schema)
+        datasets = self._streamed(encoder, parts) if streams else self._in_memory(encoder, parts)
         for stem, dataset in datasets.items():
             self._check_classes(self._named(stem), dataset, evaluated=stem != "train")
-            if stem != "train":
+            if stem != "train" and not streams:
                 self._warn_of_unknown(self._named(stem), dataset, encoder.unknown)
         train, validation, test = (datasets[stem] for stem in PARTS)
         log.info(
-            "data %s (%s): %d rows for training, %d for validation, %d for the test; %d fields, %d ids",
+            "data %s (%s): %d rows for training, %d for validation, %d for the test; %d fields, %d ids%s",
             self.info.name, self.info.hash[:12], len(train), len(validation), len(test), schema.num_fields,
             sum(field.vocabulary_size for field in schema.fields.values() if field.shares_embedding_with is None),
+            "; streamed" if streams else "",
         )  # fmt: skip
         return schema, train, validation, test
 
@@ -126,12 +136,49 @@ class TableAdapter:
         whole = pl.concat([self.source.tables[""], beside], how="horizontal")
         return whole.filter(pl.col(name) == 0).drop(name), f"the training rows of {self.source.where['']}"
 
+    def _streams(self, parts: NDArray[np.int8] | None, schema: DatasetSchema) -> bool:
+        streaming = self.config.streaming
+        if isinstance(streaming, bool):
+            return streaming
+        if parts is None:
+            rows = sum(int(table.select(pl.len()).collect().item()) for table in self.source.tables.values())
+        else:
+            rows = len(parts)
+        cells = sum(max(field.max_length, field.dimension, 1) for field in schema.fields.values())
+        return rows * cells * CELL_BYTES > ENCODING_SHARE * free_memory()
+
+    def _streamed(self, encoder: TableEncoder, parts: NDArray[np.int8] | None) -> dict[str, TabularDataset]:
+        """The parts in encoded files, written unless whole ones are there."""
+        states = {name: one.to_dict() for name, one in encoder.encoders.items()}
+        described = [self.info.hash, self.schema.to_dict(), states, self.protocol(), encoder.dataset_schema().to_dict()]
+        key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        folder = cache_folder(self.config) / key[:32]
+        if open_store(folder, key) is None:
+            tables, where = self.source.tables, self.source.where
+            with StoreWriter(folder, key, list(PARTS)) as writer:
+                if parts is None:
+                    for stem in PARTS:
+                        for rows in encoder.batches(tables[stem], where[stem]):
+                            writer.append(stem, rows)
+                else:
+                    start = 0
+                    for rows in encoder.batches(tables[""], where[""]):
+                        assert rows.labels is not None
+                        numbers = parts[start : start + len(rows.labels)]
+                        for number, stem in enumerate(PARTS):
+                            writer.append(stem, rows.where(numbers == number))
+                        start += len(numbers)
+        shards = open_store(folder, key)
+        if shards is None:
+            raise DataError(f"the encoded rows in {folder} are damaged; remove that folder and try again")
+        return {stem: StreamedDataset(shards[stem], self.config.buffer_rows) for stem in PARTS}
+
     def _in_memory(self, encoder: TableEncoder, parts: NDArray[np.int8] | None) -> dict[str, TabularDataset]:
         tables, where = self.source.tables, self.source.where
         if parts is None:
             return {stem: encoder.dataset(tables[stem], where[stem]) for stem in PARTS}
         rows = encoder.encode(tables[""], where[""])
-        return {stem: _dataset(rows, parts == part) for part, stem in enumerate(PARTS)}
+        return {stem: _dataset(rows.where(parts == part)) for part, stem in enumerate(PARTS)}
 
     def _named(self, stem: str) -> str:
         """What an error calls a part."""
@@ -168,10 +215,16 @@ class TableAdapter:
                 )  # fmt: skip
 
 
-def _dataset(rows: EncodedRows, chosen: NDArray[np.bool_]) -> TabularDataset:
+def _dataset(rows: EncodedRows) -> TabularDataset:
     assert rows.labels is not None
-    features = {name: column[chosen] for name, column in rows.features.items()}
-    return TabularDataset(features, rows.labels[chosen], None if rows.weights is None else rows.weights[chosen])
+    return TabularDataset(rows.features, rows.labels, rows.weights)
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Where encoded files lie."""
+    if config.cache_dir is not None:
+        return Path(config.cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "deepfm")
 
 
 def _inferred(source: TableSource, config: DataConfig) -> TableSchema:

@@ -44,6 +44,14 @@ class EncodedRows:
     labels: NDArray[np.float32] | None = None
     weights: NDArray[np.float32] | None = None
 
+    def where(self, chosen: NDArray[np.bool_]) -> "EncodedRows":
+        """The rows for which `chosen` `(N,)` is true."""
+        return EncodedRows(
+            {name: column[chosen] for name, column in self.features.items()},
+            None if self.labels is None else self.labels[chosen],
+            None if self.weights is None else self.weights[chosen],
+        )
+
 
 class TableEncoder:
     """Encodes a table, a polars frame that may not have been read yet, as its schema describes.

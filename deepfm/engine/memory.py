@@ -48,7 +48,7 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     if needed > free:
         raise DataError(
             f"{what} need about {needed / GIB:,.1f} GiB of memory and {free / GIB:,.1f} GiB are free; {remedy}, or "
-            "wait for data.streaming, which reads larger data in parts and comes with a later version"
+            "stream a table from encoded files with data.streaming=true"
         )
 
 

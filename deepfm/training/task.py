@@ -12,6 +12,7 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
 from deepfm.data.dataset import TabularDataset, take_rows
 from deepfm.data.interactions import Blocks, CatalogueBlock, TrainingInteractions
+from deepfm.data.streaming import StreamedDataset
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
@@ -96,11 +97,14 @@ class CTRTask(Task):
         """Batches of shuffled rows, or likes with their negatives, a pure function of (seed, epoch)."""
         self.train_ds.resample(epoch)
         units = self._num_units()
+        size, count = self._units_of_a_batch(), self.num_batches()
+        bounds = [*range(0, count * size, size), units]
+        if isinstance(self.train_ds, StreamedDataset):
+            streamed = self.train_ds.shuffled_batches(bounds, self.config.seed, epoch)
+            return feed(streamed, next(self.model.parameters()).device)
         numbers = np.arange(units, dtype=np.int32 if units < 2**31 else np.int64)
         random_stream("row order", self.config.seed, epoch).shuffle(numbers)
         order = torch.from_numpy(numbers).to(self.train_ds.device)
-        size, count = self._units_of_a_batch(), self.num_batches()
-        bounds = [*range(0, count * size, size), units]
         gathered = (self._batch(order[start:end]) for start, end in pairwise(bounds))
         return feed(gathered, next(self.model.parameters()).device)
 
