@@ -114,8 +114,8 @@ def sparse(name, vocabulary_size=30, width=4):
     return FieldSchema(name, FeatureType.SPARSE, vocabulary_size, width)
 
 
-def dense(name, width=4):
-    return FieldSchema(name, FeatureType.DENSE, embedding_dim=width)
+def dense(name, width=4, dimension=1):
+    return FieldSchema(name, FeatureType.DENSE, embedding_dim=width, dimension=dimension)
 
 
 def sequence(name, combiner="mean", width=4):
@@ -164,7 +164,9 @@ def columns(schema, rows, seed=0):
     values = {}
     for field in schema.fields.values():
         if field.feature_type is FeatureType.DENSE:
-            values[field.name] = rng.normal(size=rows).astype(np.float32)
+            values[field.name] = rng.normal(size=rows if field.dimension == 1 else (rows, field.dimension)).astype(
+                np.float32
+            )
         elif field.feature_type is FeatureType.SPARSE:
             values[field.name] = rng.integers(0, field.vocabulary_size, rows)
         else:

@@ -22,7 +22,7 @@ from tests.clicks import (
 OPTIONS = MODEL_OPTIONS | INTERACTION_OPTIONS | SEQUENCE_OPTIONS
 FIRST = {OPTIONS[kind][0]: kind for kind in reversed(OPTIONS)}  # of each model
 KINDS = (*FIRST.values(), "dcn_v2 experts", "final_mlp contexts", "mask_net serial", "din normalize=true recency=true")
-FIELDS = schema_of(sparse("user"), sequence("mean"), dense("price", 3), sparse("item", 25, 3))
+FIELDS = schema_of(sparse("user"), sequence("mean"), dense("price", 3), dense("text", 3, 3), sparse("item", 25, 3))
 
 
 def batch_of(schema, rows, seed):

@@ -21,11 +21,13 @@ PLAIN = (  # without dropout, so that each step of full batches lowers the loss
 MIXES = {  # widths of several fields and of one
     "one sparse": (sparse("user", 9, 3),),
     "one dense": (dense("price", 2),),
+    "one vector": (dense("text", 2, 3),),
     "one sequence": (sequence("tags", "mean", 5),),
     "one summed sequence": (sequence("tags", "sum", 5),),
     "one sequence by its maximum": (sequence("tags", "max", 5),),
     "several sparse": (sparse("user", 9, 3), sparse("shop", 7, 3), sparse("item", 6, 4)),
     "several dense": (dense("price", 2), dense("age", 3), dense("stock", 2)),
+    "vectors between numbers": (dense("age", 2), dense("text", 2, 3), dense("hour", 2, 2), dense("price", 2)),
     "several sequences": (sequence("tags", "mean", 5), sequence("best", "max", 4), sequence("sum", "sum", 5)),
     "no sparse": (dense("price", 2), sequence("tags", "mean", 5)),
     "no dense": (sequence("tags", "mean", 5), sparse("item", 6, 4)),
@@ -33,7 +35,7 @@ MIXES = {  # widths of several fields and of one
     "one of each": (sparse("user", 9, 3), dense("price", 2), sequence("tags", "max", 5)),
     "several of each": (
         *(sparse("user", 9, 3), dense("price", 2), sequence("tags", "mean", 5), sparse("item", 6, 4)),
-        *(dense("age", 4), sequence("best", "max", 4), sequence("sum", "sum", 3)),
+        *(dense("age", 4), dense("text", 4, 3), sequence("best", "max", 4), sequence("sum", "sum", 3)),
     ),
 }
 everywhere = pytest.mark.parametrize("name", MODELS)
@@ -143,7 +145,7 @@ def test_one_history_serves_all_rows(name, mix):
 
 
 @pytest.mark.parametrize("name", ["fm", "afm", "nfm"])
-@pytest.mark.parametrize("mix", ["one sparse", "one dense", "one sequence"])
+@pytest.mark.parametrize("mix", ["one sparse", "one dense", "one vector", "one sequence"])
 def test_one_field_has_no_pair(name, mix):
     """What is left of these models is logistic regression."""
     schema = schema_for(name, MIXES[mix])

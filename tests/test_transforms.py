@@ -5,7 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from deepfm.data.transforms import LabelEncoder, MinMaxScaler, MultiHotEncoder, load_encoders, save_encoders
+from deepfm.data.saved_encoders import load_encoders, save_encoders
+from deepfm.data.transforms import LabelEncoder, MinMaxScaler, MultiHotEncoder
 from deepfm.errors import DataError, NotFittedError, RunError
 
 UNTIMED = settings(deadline=None, max_examples=60)

@@ -77,6 +77,8 @@ def _data_settings(args: argparse.Namespace) -> list[str]:
 
     from deepfm.errors import ConfigError
 
+    if not getattr(args, "takes_table", False):
+        return []
     settings = table_settings(args)
     data = getattr(args, "data", None)
     if data is None:

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
     parser.add_argument("--data", metavar="PATH", help="train on your own table: a file, a folder or a glob of files")
+    parser.set_defaults(takes_table=True)
     parser.add_argument("--schema", metavar="FILE", help="the table's schema; left out: inferred")
     parser.add_argument("--split", choices=("random", "temporal", "leave_one_out"), help="how one table is split")
     add_role_arguments(parser)

@@ -27,6 +27,8 @@ class ColumnFacts:
         separator: of a text that holds lists.
         tokens: distinct tokens of lists.
         increasing: whether whole numbers only go up, as a row's number does.
+        numbers: how many cells of a text are finite numbers all the same.
+        odd: of those that are none, the first.
     """
 
     name: str
@@ -43,6 +45,8 @@ class ColumnFacts:
     separator: str | None = None
     tokens: int = 0
     increasing: bool = False
+    numbers: int = 0
+    odd: str = ""
 
     @property
     def known(self) -> int:
@@ -58,7 +62,7 @@ def column_facts(frame: pl.DataFrame, name: str, where: Where = "the table") -> 
         return _list_facts(column.arr.to_list() if isinstance(kind, pl.Array) else column, name, kind)
     empty = frame.select(cells.is_empty(name, kind).alias(name))[name]
     held = frame.filter(~empty)
-    counts = held[name].value_counts()["count"]
+    counts = held[name].value_counts(name="rows: " + name)["rows: " + name]
     common: dict[str, Any] = {
         "rows": rows,
         "missing": int(empty.sum()),
@@ -72,7 +76,7 @@ def column_facts(frame: pl.DataFrame, name: str, where: Where = "the table") -> 
     if isinstance(kind, pl.Datetime | pl.Date):
         return ColumnFacts(name, "moment", **common)
     if kind.is_numeric() or kind == pl.String:
-        numbers = held.select(cells.number(name, kind, where).alias(name))[name]
+        numbers = held.select(cells.finite(cells.number(name, kind, where)).alias(name))[name]
         if not numbers.null_count():
             whole = bool((numbers == numbers.round()).all())
             steps = numbers.diff().drop_nulls()
@@ -80,6 +84,7 @@ def column_facts(frame: pl.DataFrame, name: str, where: Where = "the table") -> 
             return ColumnFacts(
                 name, "number", **common, whole=whole, **facts, increasing=whole and bool((steps > 0).all())
             )
+        common |= {"numbers": len(numbers) - numbers.null_count(), "odd": str(held[name].filter(numbers.is_null())[0])}
     if kind == pl.String:
         moments = held.select(cells.seconds(name, kind, where).alias(name))[name]
         if not moments.null_count():

@@ -44,6 +44,7 @@ class TabularDataset(Dataset[tuple[Features, Tensor]]):
     histories: Mapping[str, Histories] = MappingProxyType({})  # behaviour sequences that are not written out per row
 
     weights: Tensor | None = None
+    streams = False  # whether rows come from files, in an order of their own (`deepfm.data.streaming`)
 
     def __init__(
         self, features: Mapping[str, NDArray[Any]], labels: NDArray[Any], weights: NDArray[Any] | None = None

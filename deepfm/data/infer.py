@@ -10,8 +10,8 @@ import yaml
 
 from deepfm.data.column_facts import ColumnFacts, column_facts
 from deepfm.data.table_columns import Where
-from deepfm.data.table_encoder import require_rows
 from deepfm.data.table_files import reading, require_columns
+from deepfm.data.table_rows import require_rows
 from deepfm.data.table_schema import TableColumn, TableSchema
 from deepfm.errors import SchemaError
 
@@ -24,7 +24,7 @@ LONGEST_LIST = 50
 TAIL = 50  # times the median that the largest count is, from which on logarithms are taken
 LABELS = ("label", "click", "clicked", "is_click", "target", "y", "conversion", "is_attributed")
 USERS = ("user_id", "userid", "user", "uid", "customer_id", "visitor_id", "member_id")
-ITEMS = ("item_id", "itemid", "item", "iid", "movie_id", "movieid", "product_id", "article_id", "ad_id", "adgroup_id")
+ITEMS = ("item_id", "itemid", "item", "iid", "movieid", "product_id", "article_id", "ad_id", "adgroup_id")
 TIMES = ("timestamp", "time", "datetime", "date", "ts", "event_time", "created_at")
 IDENTIFIER = re.compile(r"(^|_)(id|uid|code|key|zip)$|[a-z]I[dD]$", re.ASCII)
 TITLE = re.compile(r"(^|_)(title|name)$", re.IGNORECASE)
@@ -165,7 +165,8 @@ def _column(facts: ColumnFacts, is_role: bool) -> tuple[TableColumn, str] | str:
         return f"another text in each of {facts.known:,} rows"
     if not is_role and facts.kind == "text" and facts.length > LONG_TEXT and 2 * facts.distinct > facts.known:
         return f"prose: {facts.length:.0f} characters in the mean, mostly different"
-    return _category(facts, "ids" if is_role else f"{facts.kind} of {facts.distinct:,} different values")
+    mixed = f", {facts.numbers:,} of {facts.known:,} cells numbers, but not {facts.odd[:20]!r}" if facts.numbers else ""
+    return _category(facts, "ids" if is_role else f"{facts.kind} of {facts.distinct:,} different values{mixed}")
 
 
 def _number(facts: ColumnFacts) -> tuple[TableColumn, str] | str:

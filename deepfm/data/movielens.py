@@ -22,9 +22,10 @@ from deepfm.data.negatives import (
     draw_candidates,
     save_candidates,
 )
+from deepfm.data.saved_encoders import save_encoders
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.data.split import Split, split_events
-from deepfm.data.transforms import LabelEncoder, MultiHotEncoder, save_encoders
+from deepfm.data.transforms import LabelEncoder, MultiHotEncoder
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 from deepfm.utils.logging import get_logger

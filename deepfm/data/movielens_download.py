@@ -1,24 +1,16 @@
 """The files of MovieLens-100K as bytes: fetched from GroupLens, read from a folder, decoded and hashed."""
 
 import hashlib
-import http.client
-import io
 import re
 import textwrap
-import urllib.error
-import urllib.request
-import zipfile
-import zlib
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from deepfm.errors import DataError, RunError
-from deepfm.utils import get_logger
-from deepfm.utils.io import write_bytes
+from deepfm.data.movielens_archive import ARCHIVES, fetch_archive
+from deepfm.errors import DataError
 
-URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
-MD5 = "0e33842e24a9c977be4e0107933c0723"
-FILES = ("u.data", "u.user", "u.item")
+_ARCHIVE = ARCHIVES["movielens"]
+URL, MD5, FILES = _ARCHIVE.url, str(_ARCHIVE.md5), _ARCHIVE.files
 OFFICIAL_SHA256 = {
     "u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490",
     "u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
@@ -26,16 +18,13 @@ OFFICIAL_SHA256 = {
 }
 FETCH = "or fetch the files again with `deepfm data fetch`"
 REPAIR = f"correct it, {FETCH}"
-LARGEST_ARCHIVE = LARGEST_MEMBER = 64 * 2**20  # bytes; the real archive has 5 MB
-# In the order of writing: u.data, which names the rows of the others, comes last.
-_MEMBERS = ("README", "u.genre", "u.info", "u.occupation", "u.user", "u.item", "u.data")
-_BY_HAND = "or unpack the archive by hand and set data.data_dir to its folder"
+LARGEST_MEMBER = _ARCHIVE.largest
 
 
 def download_movielens(data_dir: str | Path, url: str = URL, md5: str = MD5, timeout: float = 20) -> list[Path]:
     """Fetch the archive and unpack the data beside its licence (README).
 
-    The archive is checked in memory: unless its MD5 fits, nothing is written.
+    Unless the archive's MD5 fits, nothing is written.
 
     Args:
         data_dir: the folder to write to; it is made if missing, and files of these names in it are replaced.
@@ -50,28 +39,11 @@ def download_movielens(data_dir: str | Path, url: str = URL, md5: str = MD5, tim
         DataError: the host cannot be reached or refuses, the archive is not the one expected, or the folder
             cannot be written.
     """
-    content = _fetch(url, timeout)
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5.lower():
-        raise DataError(
-            f"{url} has MD5 {found}; expected {md5.lower()}; nothing was written, try again later {_BY_HAND}"
-        )
-    written = []
-    for name, data in _unpack(content, url).items():
-        path = Path(data_dir).expanduser() / name
-        try:
-            write_bytes(path, data)
-        except RunError as error:
-            reason = getattr(error.__cause__, "strerror", None) or str(error.__cause__)
-            raise DataError(
-                f"cannot write {path}: {reason}; set data.data_dir to a folder that can be written"
-            ) from error
-        written.append(path)
-    return written
+    return fetch_archive(_ARCHIVE, data_dir, url, md5, timeout)
 
 
-def present_files(folder: Path) -> list[str]:
-    """Which of the three files `folder` holds; none where there is no such folder.
+def present_files(folder: Path, files: Sequence[str] = FILES) -> list[str]:
+    """Which of the data's files `folder` holds; none where there is no such folder.
 
     Raises:
         DataError: `folder` is something else than a folder, or must not be looked into.
@@ -79,10 +51,31 @@ def present_files(folder: Path) -> list[str]:
     try:
         if folder.exists() and not folder.is_dir():
             raise DataError(f"data_dir {folder} is a file; expected a folder; set data.data_dir to the folder")
-        return [name for name in FILES if (folder / name).exists()]
+        return [name for name in files if (folder / name).exists()]
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"data_dir {folder} cannot be read: {reason}; set data.data_dir to another") from error
+
+
+def require_files(folder: Path, files: Sequence[str] = FILES, name: str = "ml-100k", fetch: str = FETCH) -> None:
+    """Refuse a folder that lacks one of the files.
+
+    Args:
+        name: of the archive's own folder, which the files may lie in.
+        fetch: how they can be had, for the message.
+
+    Raises:
+        DataError: one is missing.
+    """
+    present = present_files(folder, files)
+    missing = ", ".join(file for file in files if file not in present)
+    if not missing:
+        return
+    advice = f"set data.data_dir or DEEPFM_DATA_DIR to their folder, or run {fetch[fetch.index('`') :]}"
+    inner = folder / name
+    if len(present_files(inner, files)) == len(files):
+        advice = f"set data.data_dir={inner}, which holds them"
+    raise DataError(f"{missing} not found in {folder}; expected all of {', '.join(files)}; {advice}")
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -91,14 +84,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
     Raises:
         DataError: one is missing or cannot be read.
     """
-    present = present_files(folder)
-    missing = ", ".join(name for name in FILES if name not in present)
-    if missing:
-        advice = "set data.data_dir or DEEPFM_DATA_DIR to their folder, or run `deepfm data fetch`"
-        inner = folder / "ml-100k"
-        if len(present_files(inner)) == len(FILES):
-            advice = f"set data.data_dir={inner}, which holds them"
-        raise DataError(f"{missing} not found in {folder}; expected all of {', '.join(FILES)}; {advice}")
+    require_files(folder)
     try:
         return {name: (folder / name).read_bytes() for name in FILES}
     except OSError as error:
@@ -156,48 +142,6 @@ def sample_banner(folder: Path, reason: str) -> str:
     width = max(map(len, lines))
     edge = "*" * (width + 6)
     return "\n".join(("", edge, *(f"** {line:<{width}} **" for line in lines), edge))
-
-
-def _fetch(url: str, timeout: float) -> bytes:
-    get_logger(__name__).info("fetching %s", url)
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "deepfm (Python urllib)"})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            content: bytes = response.read(LARGEST_ARCHIVE + 1)
-    except urllib.error.HTTPError as error:
-        raise DataError(
-            f"{url} answers HTTP status {error.code} ({error.reason}); expected the archive; try again later {_BY_HAND}"
-        ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(f"{url} cannot be fetched: {reason}; check the network and the address, {_BY_HAND}") from error
-    if len(content) > LARGEST_ARCHIVE:
-        raise DataError(f"{url} sends more than {LARGEST_ARCHIVE} bytes; expected an archive of about 5 MB; {_BY_HAND}")
-    return content
-
-
-def _unpack(content: bytes, url: str) -> dict[str, bytes]:
-    """The wanted members by base name: no path inside the archive ever names a file here."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members: dict[str, zipfile.ZipInfo] = {}
-            for info in archive.infolist():
-                members.setdefault(PurePosixPath(info.filename).name, info)
-            for name in FILES:
-                if name not in members:
-                    raise DataError(f"{url} holds no {name}; expected MovieLens-100K's archive; use the official one")
-            wanted = {name: members[name] for name in _MEMBERS if name in members}
-            for name, info in wanted.items():
-                if info.file_size > LARGEST_MEMBER:
-                    raise DataError(
-                        f"{name} in {url} has {info.file_size} bytes; expected at most {LARGEST_MEMBER}; "
-                        "use the official archive"
-                    )
-            return {name: archive.read(info) for name, info in wanted.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(
-            f"{url} is not a zip archive, or a damaged one ({error}); expected MovieLens-100K's; use the official one"
-        ) from error
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -12,7 +12,7 @@ from deepfm.data.batches import Features
 from deepfm.data.dataset import Rows, TabularDataset
 from deepfm.data.schema import DatasetSchema
 from deepfm.data.store import LABEL, Shard, joined, read_shard
-from deepfm.data.table_encoder import EncodedRows
+from deepfm.data.table_rows import EncodedRows
 from deepfm.utils.seeding import random_stream
 
 Batch = tuple[Features, Tensor] | tuple[Features, Tensor, Tensor]
@@ -25,6 +25,8 @@ class StreamedDataset(TabularDataset):
         shards: the files, in the order of the rows.
         buffer_rows: rows that are shuffled at once; about three times as many are in memory.
     """
+
+    streams = True
 
     def __init__(self, shards: Sequence[Shard], buffer_rows: int) -> None:
         self.shards, self.buffer_rows = list(shards), buffer_rows

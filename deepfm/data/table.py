@@ -16,14 +16,15 @@ from deepfm.data.adapter import DataInfo
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.infer import infer_schema
 from deepfm.data.negatives import Candidates
+from deepfm.data.saved_encoders import save_encoders
 from deepfm.data.schema import DatasetSchema
 from deepfm.data.store import StoreWriter, open_store
 from deepfm.data.streaming import StreamedDataset
-from deepfm.data.table_encoder import EncodedRows, TableEncoder, require_rows
+from deepfm.data.table_encoder import TableEncoder
+from deepfm.data.table_rows import EncodedRows, require_rows
 from deepfm.data.table_schema import TableSchema
 from deepfm.data.table_source import PARTS, TableSource, open_source
 from deepfm.data.table_split import split_table
-from deepfm.data.transforms import save_encoders
 from deepfm.engine.memory import free_memory
 from deepfm.engine.run import RunFolder
 from deepfm.errors import ConfigError, DataError

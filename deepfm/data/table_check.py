@@ -9,8 +9,8 @@ from polars.datatypes import DataType
 
 from deepfm.data import table_columns as cells
 from deepfm.data.table_columns import Where
-from deepfm.data.table_encoder import require_rows
 from deepfm.data.table_files import reading
+from deepfm.data.table_rows import require_rows
 from deepfm.data.table_schema import TableSchema
 from deepfm.engine.settings import nearest
 from deepfm.errors import DataError

@@ -1,8 +1,6 @@
 """From a table's rows to what a model reads: encoders fitted on the training rows, and the schema that they imply."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.data.table_columns import Where
 from deepfm.data.table_files import reading, require_columns
 from deepfm.data.table_fit import CategoryFit, ColumnFit, QuantileFit, RangeFit, VectorFit, WeightFit
+from deepfm.data.table_rows import EncodedRows, cell_text, frames, require_rows
 from deepfm.data.table_schema import TableColumn, TableSchema
 from deepfm.data.transforms import MinMaxScaler, Standardiser
 from deepfm.data.vectors import VectorTable, vector_matrix
@@ -24,33 +23,9 @@ from deepfm.data.vocabularies import HashEncoder, QuantileBuckets
 from deepfm.errors import DataError, NotFittedError
 from deepfm.utils.logging import get_logger
 
-BATCH_ROWS = 262_144  # rows that are fitted or encoded at once
 LABEL, WEIGHT, BAD = "label of the rows", "weight of the rows", "no value: "  # nobody's column has these names
 Vocabulary = CategoryEncoder | HashEncoder | QuantileBuckets
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedRows:
-    """Rows of a table as arrays.
-
-    Args:
-        features: ids `(N,)` or `(N, max_length)` int32, numbers `(N,)` or `(N, K)` float32.
-        labels: `(N,)` float32; None where they were not asked for.
-        weights: `(N,)` float32 with mean 1 over the training rows; None without a weight column.
-    """
-
-    features: dict[str, NDArray[Any]]
-    labels: NDArray[np.float32] | None = None
-    weights: NDArray[np.float32] | None = None
-
-    def where(self, chosen: NDArray[np.bool_]) -> "EncodedRows":
-        """The rows for which `chosen` `(N,)` is true."""
-        return EncodedRows(
-            {name: column[chosen] for name, column in self.features.items()},
-            None if self.labels is None else self.labels[chosen],
-            None if self.weights is None else self.weights[chosen],
-        )
 
 
 class TableEncoder:
@@ -139,7 +114,7 @@ class TableEncoder:
             found = table.select(*expressions, *beside).collect(engine="streaming")
         for name in self.schema.columns:
             if BAD + name in found.columns and len(rows := found[BAD + name].arg_true()):
-                raise DataError(self._no_value(name, _cell(table, name, rows[0]), where, first_row + rows[0] + 1))
+                raise DataError(self._no_value(name, cell_text(table, name, rows[0]), where, first_row + rows[0] + 1))
         labels = self._labels(found, table, where, first_row) if labelled else None
         weights = self._weights(found, table, where, first_row) if WEIGHT in found.columns else None
         return EncodedRows(self._arrays(found, where, first_row), labels, weights)
@@ -312,7 +287,7 @@ class TableEncoder:
     def _labels(self, found: pl.DataFrame, table: pl.LazyFrame, where: Where, first_row: int) -> NDArray[np.float32]:
         bad = found[LABEL].is_between(0, 1).fill_null(False).not_().arg_true()
         if len(bad):
-            cell = _cell(table, self.schema.label, bad[0])
+            cell = cell_text(table, self.schema.label, bad[0])
             raise DataError(
                 f"column {self.schema.label!r} of {where} holds {cell} in row {first_row + bad[0] + 1}; expected a "
                 "label from 0 to 1"
@@ -328,7 +303,7 @@ class TableEncoder:
         rows = found.select(bad.alias(WEIGHT))[WEIGHT].arg_true()
         if len(rows):
             raise DataError(
-                f"weight column {name!r} of {where} holds {_cell(table, name, rows[0])} in row "
+                f"weight column {name!r} of {where} holds {cell_text(table, name, rows[0])} in row "
                 f"{first_row + rows[0] + 1}; expected a number of 0 or more"
             )
         return (found[WEIGHT] / scaler.mean).cast(pl.Float32).to_numpy(writable=True)
@@ -354,31 +329,3 @@ class TableEncoder:
             if arrays[name].ndim == 2 and arrays[name].shape[1] == 1 and not column.has_vocabulary:
                 arrays[name] = arrays[name][:, 0]
         return arrays
-
-
-def frames(table: pl.LazyFrame, where: Where, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
-    """A table's rows in order, so many at a time; what polars says of them becomes one sentence."""
-    with reading(where):
-        batches = table.collect_batches(chunk_size=rows, maintain_order=True)
-        while True:
-            batch = next(batches, None)
-            if batch is None:
-                return
-            for start, end in pairwise([*range(0, len(batch), rows), len(batch)]):
-                yield batch[start:end]
-
-
-def require_rows(count: int, where: Where) -> None:
-    """Refuse a table without rows.
-
-    Raises:
-        DataError: there is none.
-    """
-    if not count:
-        raise DataError(f"{where} holds a header and no rows; expected at least one row")
-
-
-def _cell(table: pl.LazyFrame, name: str, row: int) -> str:
-    """What stands in a row, for an error."""
-    value = table.select(pl.col(name)).slice(row, 1).collect().item()
-    return "nothing" if value is None else repr(value)

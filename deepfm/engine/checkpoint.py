@@ -14,7 +14,7 @@ from deepfm.engine.task import Task
 from deepfm.errors import CheckpointError
 from deepfm.utils.io import load_checkpoint, save_checkpoint
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
 
 @dataclass
@@ -27,6 +27,10 @@ class FitState:
         best_epoch: the epoch whose weights are best; 0 before the first.
         best_weights: the model's state dict of that epoch.
         seconds: wall time in training and validation, over all sessions of the run.
+        batches: of the epoch that is under way, how many are done; 0 between epochs, as the next three.
+        rows: the rows of those batches.
+        loss_sum: the sum of those rows' losses.
+        epoch_seconds: wall time that those batches took, over all sessions of the run.
     """
 
     epoch: int = 0
@@ -34,6 +38,14 @@ class FitState:
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
+    batches: int = 0
+    rows: int = 0
+    loss_sum: float = 0.0
+    epoch_seconds: float = 0.0
+
+    def epoch_is_under_way(self, batches: int, rows: int, loss_sum: float, seconds: float) -> None:
+        """Note how far the epoch after the finished ones has come; zeros once it is finished."""
+        self.batches, self.rows, self.loss_sum, self.epoch_seconds = batches, rows, loss_sum, seconds
 
     @property
     def epochs_since_best(self) -> int:
@@ -65,6 +77,7 @@ def save_fit(
             "schedule": schedule.state_dict(),
             "random": random_state(device),
             "state": dict(vars(state)),
+            "num_batches": task.num_batches(),
         },
         path,
     )
@@ -87,6 +100,11 @@ def load_fit(
         for what, own in task.fingerprint().items():
             if saved["fingerprint"].get(what) != own:
                 raise CheckpointError(f"checkpoint {path} was written with another {what}; resume with the one it had")
+        if saved["state"]["batches"] and saved["num_batches"] != task.num_batches():
+            raise CheckpointError(
+                f"checkpoint {path} is of an epoch of {saved['num_batches']} batches, and an epoch has "
+                f"{task.num_batches()} here; resume with the batch size and the rows that it had"
+            )
         task.model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -36,6 +36,9 @@ class Observer:
 
     def epoch_started(self, epoch: int) -> None:
         """The batches of an epoch (from 1) are about to be made."""
+
+    def batches_skipped(self, batches: int) -> None:
+        """So many batches of the epoch were done before an interruption; called after `epoch_started`."""
 
     def batch_finished(self, rows: int) -> None:
         """A batch of so many rows has been queued; no loss is known yet."""
@@ -71,14 +74,16 @@ def fit(
         task: the problem.
         settings: the knobs.
         device: where the task's model and batches live.
-        checkpoint: written at the start and after each epoch, whole or not at all; None for no file.
+        checkpoint: written at the start, after each epoch and, with `checkpoint_batches`, inside epochs, whole or not
+            at all; None for no file.
         resume: continue from `checkpoint`; the outcome is that of a run that was never interrupted.
         observers: told what happens.
         optimizer: keeps its state and its learning rates; None for one that the settings describe.
 
     Raises:
-        TrainingError: the loss is no longer finite; the checkpoint of the last finished epoch stands.
-        CheckpointError: the checkpoint is missing, damaged or of another task.
+        TrainingError: the loss is no longer finite; the last checkpoint, from before that, stands.
+        CheckpointError: the checkpoint is missing, damaged or of another task, or was written inside an epoch of other
+            batches.
     """
     steps = -(-task.num_batches() // settings.accumulation_steps)
     scheduler = settings.scheduler if optimizer is None else "given"
@@ -98,16 +103,25 @@ def fit(
         if checkpoint is None:
             raise CheckpointError("resuming needs a checkpoint; give the run's folder")
         state = load_fit(checkpoint, task, optimizer, schedule, device)
-    elif checkpoint is not None:
-        save_fit(checkpoint, task, optimizer, schedule, device, state)
+        if state.batches % settings.accumulation_steps:
+            raise CheckpointError(
+                f"checkpoint {checkpoint} was written after batch {state.batches} of an epoch, inside a step of "
+                f"accumulation_steps = {settings.accumulation_steps}; resume with the number that it had"
+            )
+
+    def save() -> None:
+        if checkpoint is not None:
+            save_fit(checkpoint, task, optimizer, schedule, device, state)
+
+    if not resume:
+        save()
     for observer in observers:
         observer.fit_started(state.epoch + 1, settings.num_epochs, task.num_batches())
     try:
         with task.training(), accelerated(task.model, device, settings.compile, settings.activation_checkpointing):
             while _goes_on(task, settings, state, observers):
-                improved = _run_epoch(task, settings, device, optimizer, schedule, state, observers)
-                if checkpoint is not None:
-                    save_fit(checkpoint, task, optimizer, schedule, device, state)
+                improved = _run_epoch(task, settings, device, optimizer, schedule, state, observers, save)
+                save()
                 for observer in observers:
                     observer.epoch_finished(state, improved)
     finally:
@@ -133,12 +147,15 @@ def _run_epoch(
     schedule: Schedule,
     state: FitState,
     observers: Sequence[Observer],
+    save: Callable[[], None],
 ) -> bool:
-    """Train and validate one epoch; whether it is the best so far."""
-    epoch, started = state.epoch + 1, time.perf_counter()
+    """Train and validate one epoch, or what is left of it; whether it is the best so far."""
+    epoch, started = state.epoch + 1, time.perf_counter() - state.epoch_seconds
     for observer in observers:
         observer.epoch_started(epoch)
-    loss, rows, lr = _train_epoch(task, settings, device, optimizer, schedule, epoch, observers)
+        if state.batches:
+            observer.batches_skipped(state.batches)
+    loss, rows, lr = _train_epoch(task, settings, device, optimizer, schedule, state, observers, save, started)
     trained = time.perf_counter()
 
     def on_progress(done: int, total: int) -> None:
@@ -159,6 +176,7 @@ def _run_epoch(
     }
     improved = task.metric is not None and _is_best(task, task.metric, settings.min_delta, state, metrics)
     state.epoch = epoch
+    state.epoch_is_under_way(0, 0, 0.0, 0.0)
     state.seconds += seconds
     state.history.append(record | metrics)
     if improved:
@@ -185,22 +203,27 @@ def _train_epoch(
     device: torch.device,
     optimizer: CombinedOptimizer,
     schedule: Schedule,
-    epoch: int,
+    state: FitState,
     observers: Sequence[Observer],
+    save: Callable[[], None],
+    started: float,
 ) -> tuple[float, int, float]:
-    """One pass over the batches: the mean loss, the rows, and the learning rate of the last step."""
+    """One pass over the batches that are left: the epoch's mean loss, its rows, and the last step's learning rate."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    losses = _LossMeter(epoch)
+    epoch, done = state.epoch + 1, state.batches
+    losses, saved = _LossMeter(state), done
     task.model.train()
     optimizer.zero_grad()
     num_batches = task.num_batches()
-    for number, batch in enumerate(task.batches(epoch), start=1):
+    batches = task.batches(epoch, done) if done else task.batches(epoch)
+    for number, batch in enumerate(batches, start=done + 1):
         with autocast(settings.precision, device):
             loss, rows = task.loss(batch)
         first_of_step = number - (number - 1) % settings.accumulation_steps
         batches_of_step = min(settings.accumulation_steps, num_batches - first_of_step + 1)
         (loss / batches_of_step).backward()
-        if number == first_of_step + batches_of_step - 1:
+        stepped = number == first_of_step + batches_of_step - 1
+        if stepped:
             _step(parameters, settings.gradient_clip_norm, optimizer, schedule)
         losses.add(loss, rows)
         for observer in observers:
@@ -209,6 +232,11 @@ def _train_epoch(
             mean = losses.read()
             for observer in observers:
                 observer.loss_known(mean)
+        if settings.checkpoint_batches and stepped and saved + settings.checkpoint_batches <= number < num_batches:
+            losses.read()
+            state.epoch_is_under_way(number, losses.rows, losses.total, time.perf_counter() - started)
+            save()
+            saved = number
     group = optimizer.param_groups[0]
     return losses.read(), losses.rows, group["lr"] / group.get("lr_factor", 1.0)
 
@@ -227,10 +255,11 @@ def _step(
 
 
 class _LossMeter:
-    """The mean loss of an epoch, kept on the device until it is asked for."""
+    """The mean loss of an epoch, which may be under way; kept on the device until it is asked for."""
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch, self.rows, self._batches, self._total = epoch, 0, 0, 0.0
+    def __init__(self, state: FitState) -> None:
+        self.rows, self.total = state.rows, state.loss_sum
+        self._state, self._batches = state, state.batches
         self._unread: list[tuple[Tensor, int]] = []
 
     def add(self, loss: Tensor, rows: int) -> None:
@@ -248,11 +277,13 @@ class _LossMeter:
             for value, (_, rows) in zip(values, self._unread, strict=True):
                 self._batches += 1
                 if not math.isfinite(value):
-                    kept = f"after epoch {self.epoch - 1}" if self.epoch > 1 else "before training"
+                    done, batches = self._state.epoch, self._state.batches
+                    kept = f"after epoch {done}" if done else "before training"
+                    kept = f"after epoch {done + 1}, batch {batches}," if batches else kept
                     raise TrainingError(
-                        f"the loss is {value} in epoch {self.epoch}, batch {self._batches}; the state {kept} is kept; "
+                        f"the loss is {value} in epoch {done + 1}, batch {self._batches}; the state {kept} is kept; "
                         "lower training.lr, clip gradients (training.gradient_clip_norm), or check the data"
                     )
-                self._total += value * rows
+                self.total += value * rows
             self._unread.clear()
-        return self._total / max(1, self.rows)
+        return self.total / max(1, self.rows)

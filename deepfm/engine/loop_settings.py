@@ -14,7 +14,8 @@ class LoopSettings:
     one cuts the learning rate by `plateau_factor`, to no less than `min_lr`, and goes back to the best weights
     (`plateau_restore`). `early_stopping_patience` such epochs end the run. An improvement is more than `min_delta`.
     `precision: bf16` multiplies in bfloat16 and keeps weights and the loss in fp32; `compile` needs a C++ compiler;
-    `activation_checkpointing` trades time for memory.
+    `activation_checkpointing` trades time for memory. `checkpoint_batches` writes a checkpoint inside epochs too, after
+    so many batches and the rest of their optimizer step; None for after epochs only.
     """
 
     num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
@@ -33,6 +34,7 @@ class LoopSettings:
     precision: str = setting("fp32", choices=("fp32", "bf16"))
     compile: bool = False
     activation_checkpointing: bool = False
+    checkpoint_batches: int | None = setting(None, at_least=1)
 
     def __post_init__(self) -> None:
         """Refuse what torch cannot do together."""

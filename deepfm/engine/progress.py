@@ -43,6 +43,10 @@ class ProgressBars(Observer):
         self._bars.start()
         self._restart()
 
+    def batches_skipped(self, batches: int) -> None:
+        """Move the batch bar to where the epoch goes on."""
+        self._bars.update(self._batches, advance=batches)
+
     def batch_finished(self, rows: int) -> None:
         """Move the batch bar."""
         self._rows += rows

@@ -41,7 +41,8 @@ class Task(ABC):
     """A problem to train: its model, its batches, its loss and its validation metrics.
 
     `fit` calls `loss` in training mode and `evaluate` in evaluation mode without gradients. `batches` must be a pure
-    function of the epoch, so that a resumed run sees what an uninterrupted one would have.
+    function of the epoch, so that a resumed run sees what an uninterrupted one would have; `fit` gives `start` only
+    where a run goes on inside an epoch.
 
     Attributes:
         model: what is trained.
@@ -54,8 +55,8 @@ class Task(ABC):
     maximize: bool = True
 
     @abstractmethod
-    def batches(self, epoch: int) -> Iterable[Any]:
-        """The training batches of an epoch (from 1), on the device."""
+    def batches(self, epoch: int, start: int = 0) -> Iterable[Any]:
+        """The training batches of an epoch (from 1), on the device, without the first `start` of them."""
 
     @abstractmethod
     def num_batches(self) -> int:

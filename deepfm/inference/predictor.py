@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepfm.data.csv_files import ReadOptions
+from deepfm.data.saved_encoders import load_encoders
 from deepfm.data.schema import DatasetSchema
-from deepfm.data.table_encoder import TableEncoder, frames
+from deepfm.data.table_encoder import TableEncoder
 from deepfm.data.table_files import DEFAULT, scan_table
+from deepfm.data.table_rows import frames
 from deepfm.data.table_schema import TableSchema
-from deepfm.data.transforms import load_encoders
 from deepfm.engine.device import resolve_device
 from deepfm.engine.run import RunFolder
 from deepfm.errors import CheckpointError, RunError

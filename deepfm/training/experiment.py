@@ -9,8 +9,8 @@ from deepfm.data.adapter import Adapter
 from deepfm.data.adapters import kept_files, open_adapter, ranks_candidates
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.negatives import load_candidates
+from deepfm.data.saved_encoders import load_encoders
 from deepfm.data.schema import DatasetSchema
-from deepfm.data.transforms import load_encoders
 from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment

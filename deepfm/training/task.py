@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
 from deepfm.data.dataset import TabularDataset, take_rows
 from deepfm.data.interactions import Blocks, CatalogueBlock, TrainingInteractions
-from deepfm.data.streaming import StreamedDataset
 from deepfm.engine.memory import feed
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.errors import ConfigError
@@ -22,6 +22,9 @@ from deepfm.training.evaluation import Evaluation, evaluate_scores, score_rows
 from deepfm.training.monitors import Monitor, monitored
 from deepfm.utils.logging import get_logger
 from deepfm.utils.seeding import random_stream
+
+if TYPE_CHECKING:
+    from deepfm.data.streaming import StreamedDataset
 
 Batch = tuple[Features, Tensor] | tuple[Features, Tensor, Tensor] | Blocks | CatalogueBlock
 log = get_logger(__name__)
@@ -93,19 +96,20 @@ class CTRTask(Task):
         full, rest = divmod(self._num_units(), self._units_of_a_batch())
         return max(1, full + (rest > 1))
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of shuffled rows, or likes with their negatives, a pure function of (seed, epoch)."""
         self.train_ds.resample(epoch)
         units = self._num_units()
         size, count = self._units_of_a_batch(), self.num_batches()
         bounds = [*range(0, count * size, size), units]
-        if isinstance(self.train_ds, StreamedDataset):
-            streamed = self.train_ds.shuffled_batches(bounds, self.config.seed, epoch)
+        if self.train_ds.streams:
+            dataset = cast("StreamedDataset", self.train_ds)
+            streamed = dataset.shuffled_batches(bounds, self.config.seed, epoch, start)
             return feed(streamed, next(self.model.parameters()).device)
         numbers = np.arange(units, dtype=np.int32 if units < 2**31 else np.int64)
         random_stream("row order", self.config.seed, epoch).shuffle(numbers)
         order = torch.from_numpy(numbers).to(self.train_ds.device)
-        gathered = (self._batch(order[start:end]) for start, end in pairwise(bounds))
+        gathered = (self._batch(order[start:end]) for start, end in pairwise(bounds[start:]))
         return feed(gathered, next(self.model.parameters()).device)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
@@ -170,8 +174,11 @@ class CTRTask(Task):
             self.model.embedding.sparse_gradients = False
 
     def fingerprint(self) -> dict[str, str]:
-        """A checkpoint fits the identity and the number of training rows that it was written with."""
-        return {**self.identity, "training set": f"{len(self.train_ds)} rows"}
+        """A checkpoint fits the identity, the number of training rows and how they are read, as that orders them."""
+        rows = f"{len(self.train_ds)} rows"
+        if self.train_ds.streams:
+            rows += f", streamed in buffers of {cast('StreamedDataset', self.train_ds).buffer_rows}"
+        return {**self.identity, "training set": rows}
 
     def _weights(self, labels: Tensor, weights: Tensor | None = None) -> Tensor | None:
         """What each row's loss is multiplied with; None for nothing."""

@@ -158,6 +158,9 @@ class _EpochLog(Observer):
         if first_epoch > 1:
             log.info("resumed after epoch %d of at most %d", first_epoch - 1, num_epochs)
 
+    def batches_skipped(self, batches: int) -> None:
+        log.info("the epoch goes on after its batch %d", batches)
+
     def epoch_finished(self, state: FitState, improved: bool) -> None:
         record, metric = state.history[-1], self.trainer.config.training.metric
         other = "logloss" if metric == "auc" else "auc"

@@ -99,10 +99,10 @@ class BriefTask(Task):
         """All epochs' batches, or the most that there may be."""
         return min(MAX_BATCHES, self.epochs * self._clicks.num_batches())
 
-    def batches(self, epoch: int) -> Iterator[Any]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The epochs' batches, one after another."""
         every = chain.from_iterable(self._clicks.batches(number) for number in range(1, self.epochs + 1))
-        return islice(every, self.num_batches())
+        return islice(every, start, self.num_batches())
 
     def loss(self, batch: Any) -> tuple[Tensor, int]:
         """The mean cross-entropy of a batch, and its rows."""

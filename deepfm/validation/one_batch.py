@@ -86,9 +86,9 @@ class OneBatchTask(Task):
         """Steps until the loss is looked at again."""
         return STEPS
 
-    def batches(self, epoch: int) -> Iterator[OneBatch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[OneBatch]:
         """The batch, again and again."""
-        return (self.batch for _ in range(STEPS))
+        return (self.batch for _ in range(start, STEPS))
 
     def loss(self, batch: OneBatch) -> tuple[Tensor, int]:
         """Mean cross-entropy."""

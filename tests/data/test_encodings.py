@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from deepfm.data.saved_encoders import MOST_VALUES, load_encoders, save_encoders
 from deepfm.data.table_encoder import TableEncoder
 from deepfm.data.table_schema import TableColumn, TableSchema
-from deepfm.data.transforms import MOST_VALUES, load_encoders, save_encoders
 from deepfm.data.vocabularies import HashEncoder, QuantileBuckets, fnv1a
 from deepfm.errors import DataError, SchemaError
 
@@ -95,10 +95,9 @@ class TestNumbers:
         assert values.tolist() == [-1.0, 0.0, 3.0]
 
     def test_batches_are_joined_exactly(self, monkeypatch):
-        from deepfm.data import table_encoder
+        from deepfm.data import table_rows
 
-        monkeypatch.setattr(table_encoder, "BATCH_ROWS", 7)
-        monkeypatch.setattr(table_encoder.frames, "__defaults__", (7,))
+        monkeypatch.setattr(table_rows.frames, "__defaults__", (7,))
         numbers = np.random.default_rng(0).lognormal(0, 2, 100)
         _, encoder = encode(TableColumn("dense", scale="standard"), numbers.tolist())
         scaler = encoder.encoders["x"]

@@ -86,6 +86,15 @@ class TestRules:
     def test_left_out(self, values):
         assert column(values) is None
 
+    def test_numbers_with_a_cell_that_is_none(self):
+        frame = base(price=["nan", *(str(cell % 9 / 2) for cell in range(ROWS - 1))])
+        found = inferred(frame)
+        assert found.schema.columns["price"].type == "sparse"
+        assert "599 of 600 cells numbers, but not 'nan'" in found.reasons["price"]
+
+    def test_a_column_of_any_name(self):
+        assert column([f"c{code}" for code in RNG.integers(0, 5, ROWS)], "count").type == "sparse"
+
     def test_rare_values(self):
         codes = [*range(2_000), *range(1_000)]
         frame = pl.DataFrame({"click": [0, 1] * 1_500, "code": [f"c{code}" for code in codes]})

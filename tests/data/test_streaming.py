@@ -16,7 +16,7 @@ from deepfm.config import load_config
 from deepfm.data import store
 from deepfm.data.store import StoreWriter, open_store
 from deepfm.data.streaming import StreamedDataset
-from deepfm.data.table_encoder import EncodedRows
+from deepfm.data.table_rows import EncodedRows
 from deepfm.data.table_schema import TableColumn, TableSchema
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError

@@ -9,10 +9,11 @@ import torch
 
 from deepfm.config import load_config
 from deepfm.data.categories import CategoryEncoder
+from deepfm.data.saved_encoders import load_encoders, save_encoders
 from deepfm.data.table_encoder import TableEncoder
 from deepfm.data.table_files import scan_table
 from deepfm.data.table_schema import TableColumn, TableSchema
-from deepfm.data.transforms import MinMaxScaler, load_encoders, save_encoders
+from deepfm.data.transforms import MinMaxScaler
 from deepfm.errors import DataError, NotFittedError, SchemaError
 from deepfm.models import create_model
 

@@ -39,7 +39,7 @@ def test_what_does_not_fit_names_both_sizes_and_the_way_out(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device=None: 2 * memory.GIB)
     with pytest.raises(
         DataError,
-        match=r"^a lot need about 3\.0 GiB of memory and 2\.0 GiB are free; take less, or stream a table from encoded files",
+        match=r"^a lot need about 3\.0 GiB of memory and 2\.0 GiB are free; take less, or stream a table",
     ):
         memory.require_memory(3 * memory.GIB, "a lot", "take less")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from deepfm.cli import main
-from deepfm.data.table_encoder import frames
+from deepfm.data.table_rows import frames
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError, RunError
 from deepfm.inference import Predictor

@@ -160,7 +160,7 @@ class ColumnTask(Task):
         full, rest = divmod(len(self.train), self.plan.batch_size)
         return full + (rest > self._normalises)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of rows, a pure function of the plan's orders and the epoch."""
         size, count, rows = self.plan.batch_size, self.num_batches(), len(self.train)
         places: list[Tensor] | list[slice]
@@ -172,7 +172,7 @@ class ColumnTask(Task):
         else:
             places = [slice(start, end) for start, end in bounds]
         self._seen.clear()
-        parts = (self.train.part(some) for some in places)
+        parts = (self.train.part(some) for some in places[start:])
         return feed(((part.rows.ids, part.rows.dense, part.labels) for part in parts), self.device)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:

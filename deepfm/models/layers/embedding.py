@@ -119,8 +119,7 @@ class FeatureEmbedding(nn.Module):
         """Embed a batch.
 
         Args:
-            batch: field → ids `(B,)` (sparse), numbers `(B,)` or `(B, dimension)` (dense), or ids `(B, max_length)`
-                (sequence).
+            batch: field → ids `(B,)` (sparse) or `(B, max_length)` (sequence), numbers `(B,)` or `(B, dimension)`.
 
         Returns:
             first order `(B, 1)`, field embeddings `(B, F, D)`, flat embeddings `(B, T)`.
@@ -253,8 +252,8 @@ class _WidthTable(nn.Module):
         if name in self._first_numbers:
             numbers = self.dense_first_order if first_order else self.dense_weight
             return numbers[self._first_numbers[name] :][: field.dimension]
-        size = field.vocabulary_size
-        return (self.first_order if first_order else self.weight)[self._first_rows[name] :][:size]
+        table = self.first_order if first_order else self.weight
+        return table[self._first_rows[name] :][: field.vocabulary_size]
 
     def forward(self, batch: dict[str, Tensor], sparse_gradients: bool) -> tuple[Tensor, Tensor]:
         """Linear terms `(B, n)` and vectors `(B, n, width)` of the n fields."""
@@ -270,10 +269,10 @@ class _WidthTable(nn.Module):
             if kind is FeatureType.DENSE:
                 start = self._first_numbers[run[0].name]
                 if run[0].dimension > 1:
-                    numbers = batch[run[0].name]  # (B, k)
-                    end = start + run[0].dimension
-                    linear.append(numbers @ self.dense_first_order[start:end])  # (B, 1)
-                    vectors.append((numbers @ self.dense_weight[start:end]).unsqueeze(1))  # (B, 1, width)
+                    numbers = batch[run[0].name].to(self.dense_weight.dtype)  # (B, k), as matmul takes no mixed types
+                    own = slice(start, start + run[0].dimension)
+                    linear.append(numbers @ self.dense_first_order[own])  # (B, 1)
+                    vectors.append((numbers @ self.dense_weight[own]).unsqueeze(1))  # (B, 1, width)
                     continue
                 numbers = torch.stack([batch[field.name].reshape(-1) for field in run], dim=1)  # (B, n)
                 linear.append(numbers * self.dense_first_order[start : start + len(run)].view(-1))
