@@ -20,17 +20,18 @@ HELP = "Fetch, check, generate or describe the data."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    fetch = actions.add_parser("fetch", help="download MovieLens-100K from GroupLens, checked by its MD5")
+    fetch = actions.add_parser("fetch", help="download MovieLens from GroupLens, checked by its MD5")
     check = actions.add_parser("check", help="read the files and say what they hold")
     sample = actions.add_parser("sample", help="generate a data set in MovieLens' format")
     describe = actions.add_parser("describe", help="show the schema, the split and the candidates")
-    for action, default in (
-        (fetch, "data/ml-100k"),
-        (check, "data/ml-100k"),
-        (sample, "data/ml-100k-sample"),
-    ):
+    for action, default in ((check, "data/ml-100k"), (sample, "data/ml-100k-sample")):
         action.add_argument("folder", nargs="?", default=default, metavar="DIR", help=f"the folder ({default})")
+    fetch.add_argument("folder", nargs="?", metavar="DIR", help="the folder (data/ml-100k, or as the archive is named)")
+    fetch.add_argument(
+        "--dataset", default="movielens", metavar="NAME", help="movielens (100K), or movielens_1m, movielens_32m, ..."
+    )
     fetch.add_argument("--url", help="another place that holds the same archive")
+    fetch.add_argument("--md5", help="the archive's MD5, where GroupLens publishes none")
     sample.add_argument("--seed", type=int, default=0)
     describe.add_argument("file", nargs="?", metavar="FILE", help="a table; left out: the data of --config")
     describe.add_argument("--schema", metavar="FILE", help="the table's schema; left out: inferred")
@@ -48,11 +49,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from deepfm.data.movielens_download import URL, download_movielens
+    from deepfm.data.movielens_archive import archive_of, fetch_archive
 
-    for path in download_movielens(args.folder, url=args.url or URL):
+    archive = archive_of(args.dataset)
+    folder = args.folder or archive.folder
+    for path in fetch_archive(archive, folder, args.url, args.md5):
         print(path)
-    print(f"MovieLens-100K is in {args.folder}; its README holds the licence (research use, no redistribution)")
+    print(f"{archive.title} is in {folder}; its README holds the licence (research use, no redistribution)")
+    if args.dataset != "movielens":
+        print(f"train on it with --override data.dataset_name={args.dataset} data.data_dir={folder}")
     return 0
 
 
