@@ -1,4 +1,4 @@
-"""MovieLens-100K: seven encoded fields, leave-one-out, sampled negatives, fixed evaluation candidates.
+"""MovieLens of any size: the encoded fields, leave-one-out, sampled negatives, fixed evaluation candidates.
 
 The only module that names MovieLens' features; whatever comes after it reads the schema.
 """
@@ -14,7 +14,9 @@ from deepfm.config import DataConfig
 from deepfm.data.adapter import DataInfo
 from deepfm.data.history import Histories, event_order, histories_before
 from deepfm.data.interactions import InteractionDataset, TrainingInteractions
+from deepfm.data.movielens_archive import ARCHIVES
 from deepfm.data.movielens_files import RawMovieLens, load_movielens
+from deepfm.data.movielens_table import AGE_BUCKETS
 from deepfm.data.negatives import (
     Candidates,
     NegativeSampler,
@@ -26,12 +28,12 @@ from deepfm.data.saved_encoders import save_encoders
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.data.split import Split, split_events
 from deepfm.data.transforms import LabelEncoder, MultiHotEncoder
+from deepfm.engine.memory import require_memory
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 from deepfm.utils.logging import get_logger
 from deepfm.utils.seeding import random_stream
 
-AGE_BUCKETS = np.array([1, 18, 25, 35, 45, 50, 56])
 ZIP_PREFIX_LENGTH = 3
 MAX_GENRES = 6
 USER_FIELDS = {
@@ -42,6 +44,7 @@ USER_FIELDS = {
     "zip_prefix": 8,
 }  # name → embedding width
 ITEM_FIELDS = {"movie_id": 16, "genres": 8}
+CANDIDATE_BYTES = 60  # of an evaluation row: user, item and label, and what drawing takes for a while
 HISTORY = "history"  # the movies that a user liked before
 
 Table = dict[str, NDArray[Any]]
@@ -49,10 +52,10 @@ log = get_logger(__name__)
 
 
 class MovieLensAdapter:
-    """Builds the data sets of MovieLens-100K.
+    """Builds the data sets of MovieLens-100K, or of another version, with the fields of users that it has.
 
     Args:
-        data_dir: the folder with `u.data`, `u.user` and `u.item` (see `DataConfig.source` for the alternatives).
+        data_dir: the folder with the files (see `DataConfig.source` for the alternatives).
         config: split, label and sampling.
         seed: with the epoch, what training negatives depend on; also a random split's seed.
         max_history: the longest behaviour history, of which the latest likes are kept; 0 for none.
@@ -68,7 +71,7 @@ class MovieLensAdapter:
         if max_history < 0:
             raise DataError(f"max_history is {max_history}; expected the number of events to keep, or 0 for none")
         self.config, self.seed, self.max_history = config, seed, max_history
-        self.raw: RawMovieLens = load_movielens(data_dir, config.source)
+        self.raw: RawMovieLens = _load(config.dataset_name, data_dir, config.source)
         source = (
             "sample" if self.raw.name.endswith("-sample") else self.raw.source
         )  # also where it was written to files
@@ -77,6 +80,7 @@ class MovieLensAdapter:
         self.candidates: dict[str, Candidates] = {}
         self._users = _positions(self.raw.users["user_id"], self.raw.user_ids)
         self._movies = _positions(self.raw.movies["movie_id"], self.raw.movie_ids)
+        self._numbers: NDArray[np.int64] | None = None
         self.split = self._split_likes()
 
     def __repr__(self) -> str:
@@ -190,7 +194,9 @@ class MovieLensAdapter:
         return Split(likes[split.train], likes[split.validation], likes[split.test])
 
     def _order_numbers(self) -> NDArray[np.int64]:
-        return event_order(self.raw.timestamps, self.config.history_ties)
+        if self._numbers is None:
+            self._numbers = event_order(self.raw.timestamps, self.config.history_ties)
+        return self._numbers
 
     def _histories(self, split: str, item_table: Table) -> dict[str, Histories]:
         if not self.max_history:
@@ -209,6 +215,12 @@ class MovieLensAdapter:
     def _draw_candidates(self) -> dict[str, Candidates]:
         sampler = self._negative_sampler("unrated")
         parts = {"validation": self.split.validation, "test": self.split.test}
+        users = sum(len(np.unique(self._users[part])) for part in parts.values())
+        require_memory(
+            users * self.config.num_neg_eval * CANDIDATE_BYTES,
+            f"{users:,} groups of {self.config.num_neg_eval:,} candidates",
+            "lower data.num_neg_eval",
+        )
         return {
             name: draw_candidates(
                 self._users[part],
@@ -223,14 +235,14 @@ class MovieLensAdapter:
     def _raw_tables(self) -> tuple[Table, Table]:
         """Each field's raw column, one row a user and one row a movie."""
         users, movies = self.raw.users, self.raw.movies
-        user_columns = {
-            "user_id": users["user_id"],
-            "gender": users["gender"],
-            "age": AGE_BUCKETS[np.searchsorted(AGE_BUCKETS, users["age"], side="right").clip(min=1) - 1],
-            "occupation": users["occupation"],
-            "zip_prefix": users["zip_code"].astype(f"U{ZIP_PREFIX_LENGTH}"),
-        }
-        return user_columns, {"movie_id": movies["movie_id"], "genres": movies["genres"]}
+        user_columns: Table = {name: users[name] for name in ("user_id", "gender", "occupation") if name in users}
+        if "age" in users:
+            groups = np.array(AGE_BUCKETS)
+            user_columns["age"] = groups[np.searchsorted(groups, users["age"], side="right").clip(min=1) - 1]
+        if "zip_code" in users:
+            user_columns["zip_prefix"] = users["zip_code"].astype(f"U{ZIP_PREFIX_LENGTH}")
+        in_order = {name: user_columns[name] for name in USER_FIELDS if name in user_columns}
+        return in_order, {"movie_id": movies["movie_id"], "genres": movies["genres"]}
 
     def _fit_encoders(self) -> dict[str, Any]:
         """Encoders that know the users and movies of the training likes, and no others."""
@@ -258,13 +270,13 @@ class MovieLensAdapter:
     def _schema(self) -> DatasetSchema:
         fields = {}
         for group, widths in (("user", USER_FIELDS), ("item", ITEM_FIELDS)):
-            for name, width in widths.items():
+            for name in (name for name in widths if name in self.encoders):
                 sequence = name == "genres"
                 fields[name] = FieldSchema(
                     name,
                     FeatureType.SEQUENCE if sequence else FeatureType.SPARSE,
                     self.encoders[name].vocabulary_size,
-                    width,
+                    widths[name],
                     group=group,
                     max_length=MAX_GENRES if sequence else 0,
                 )
@@ -315,8 +327,20 @@ class MovieLensAdapter:
 
 
 def open_movielens(config: DataConfig, *, seed: int = 42, max_history: int = 0, **_: Any) -> MovieLensAdapter:
-    """The adapter that `data.dataset_name` asks for; a run's encoders and candidates are given to its `build`."""
-    return MovieLensAdapter(config.data_dir, config, seed=seed, max_history=max_history)
+    """The adapter of the version that `data.dataset_name` names.
+
+    Where `data.data_dir` is left at its default, the default folder of the version's own archive is meant.
+    """
+    folder = config.data_dir if config.data_dir != DataConfig.data_dir else ARCHIVES[config.dataset_name].folder
+    return MovieLensAdapter(folder, config, seed=seed, max_history=max_history)
+
+
+def _load(dataset_name: str, data_dir: str | Path, source: str) -> RawMovieLens:
+    if dataset_name == "movielens" or dataset_name not in ARCHIVES:  # a name of one's own for the first
+        return load_movielens(data_dir, source)
+    from deepfm.data.movielens_versions import load_version  # polars is loaded for these alone
+
+    return load_version(dataset_name, data_dir, source)
 
 
 def _positions(table_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:

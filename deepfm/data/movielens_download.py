@@ -92,14 +92,14 @@ def read_files(folder: Path) -> dict[str, bytes]:
         raise DataError(f"{error.filename} cannot be read: {reason}; expected a file; {REPAIR}") from error
 
 
-def decode_file(path: str, content: bytes, ascii_only: bool) -> str:
+def decode_file(path: str, content: bytes, ascii_only: bool, advice: str = REPAIR) -> str:
     """The text of one file, each line ended by a newline character; `path` is what errors name.
 
     Raises:
         DataError: the file is empty, or in another encoding than ASCII or (u.user, u.item) latin-1.
     """
     if not content.strip():
-        raise DataError(f"{path} is empty; expected one row per line; {REPAIR}")
+        raise DataError(f"{path} is empty; expected one row per line; {advice}")
     expected = "ASCII" if ascii_only else "latin-1 (ISO-8859-1)"
     found = None
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -111,11 +111,13 @@ def decode_file(path: str, content: bytes, ascii_only: bool) -> str:
     elif not ascii_only and not content.isascii() and _is_utf8(content):
         found = "UTF-8"
     if found is not None:
-        raise DataError(f"{path} line 1: the file is {found}; expected {expected} text; convert it, {FETCH}")
+        raise DataError(
+            f"{path} line 1: the file is {found}; expected {expected} text; {advice.replace('correct', 'convert')}"
+        )
     if ascii_only and (other := re.search(rb"[\x80-\xff]", content)):
         line = content.count(b"\n", 0, other.start()) + 1
         byte = other.group()[0]
-        raise DataError(f"{path} line {line}: byte 0x{byte:02x} is not ASCII; expected digits and tabs only; {REPAIR}")
+        raise DataError(f"{path} line {line}: byte 0x{byte:02x} is not ASCII; expected digits and tabs only; {advice}")
     return content.decode("latin-1").replace("\r\n", "\n")
 
 

@@ -13,6 +13,7 @@ GENRES = (
     *("Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller"),
     *("War", "Western"),
 )
+AGE_BUCKETS = (1, 18, 25, 35, 45, 50, 56)  # the youngest of each of MovieLens-1M's groups, in years
 _LARGEST = 2**63 - 1
 _MOST_DIGITS = 18  # of a number that int64 surely holds
 _COLUMNS = {

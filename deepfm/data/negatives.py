@@ -137,9 +137,9 @@ def draw_candidates(
     order = np.argsort(users, kind="stable")
     group_users, starts = np.unique(users[order], return_index=True)
     ends = np.append(starts[1:], len(users))
-    groups = []
+    groups, sorted_positives = [], positives[order]
     for user, start, end in zip(group_users.tolist(), starts, ends, strict=False):
-        groups.append((positives[order][start:end], sampler.sample_distinct(user, num_negatives, rng)))
+        groups.append((sorted_positives[start:end], sampler.sample_distinct(user, num_negatives, rng)))
     rows = [part for pair in groups for part in pair]
     labels = [np.full(len(part), float(i % 2 == 0), dtype=np.float32) for i, part in enumerate(rows)]
     sizes = np.array([len(own) + len(negatives) for own, negatives in groups], dtype=np.int64)

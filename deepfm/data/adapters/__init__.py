@@ -19,7 +19,8 @@ Factory = Callable[..., Adapter]
 that the model reads (0 for none), and the run whose data are seen again (None for a new one)."""
 
 _MOVIELENS = "deepfm.data.movielens:open_movielens"
-_INTERACTIONS: dict[str, str | Factory] = {"movielens": _MOVIELENS}
+_VERSIONS = ("", "_1m", "_latest_small", "_20m", "_25m", "_32m")
+_INTERACTIONS: dict[str, str | Factory] = {f"movielens{version}": _MOVIELENS for version in _VERSIONS}
 _TABLES: dict[str, str | Factory] = {"table": "deepfm.data.adapters.tables:open_table"}
 _REGISTERED: dict[str, str | Factory] = {}
 _ASKED_FOR = ("info", "encoders", "candidates", "has_candidates", "build", "save", "protocol")
