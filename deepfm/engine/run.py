@@ -32,6 +32,9 @@ FILES = {
     "encoders": "encoders.json",
     "candidates": "candidates.npz",
     "table_schema": "table_schema.yaml",
+    "users": "users.parquet",
+    "items": "items.parquet",
+    "seen": "seen.parquet",
     "weights": "best.safetensors",
     "checkpoint": "last.ckpt",
     "metrics": "metrics.jsonl",
@@ -60,6 +63,9 @@ class RunFolder:
     encoders: Path
     candidates: Path
     table_schema: Path
+    users: Path
+    items: Path
+    seen: Path
     weights: Path
     checkpoint: Path
     metrics: Path
