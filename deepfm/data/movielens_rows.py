@@ -28,7 +28,7 @@ def movielens_entities(adapter: MovieLensAdapter) -> Entities:
     reported. Without histories there are none.
     """
     raw = adapter.raw
-    users = pl.DataFrame({name: raw.users[name].tolist() for name in (USER, *USER_COLUMNS)})
+    users = pl.DataFrame({name: raw.users[name].tolist() for name in (USER, *USER_COLUMNS) if name in raw.users})
     if adapter.max_history:
         places, numbers, movies = adapter.visible_likes("test")
         order = np.lexsort((numbers, places))
@@ -58,12 +58,14 @@ class MovieLensRows:
         self.encoders, self.max_history = encoders, max_history
         self._users = entities.users.with_row_index(PLACE)
         self._items = entities.items
+        fields = {"zip_code": "zip_prefix"}
+        self._user_columns = tuple(name for name in USER_COLUMNS if fields.get(name, name) in encoders)
         self._histories = self._encode_histories(entities.users) if max_history else None
 
     @staticmethod
     def fits(encoders: Mapping[str, Any]) -> bool:
         """Whether these are a MovieLens run's encoders."""
-        return {*USER_FIELDS, *ITEM_FIELDS} <= {*encoders}
+        return {USER, ITEM, *ITEM_FIELDS} <= {*encoders} <= {*USER_FIELDS, *ITEM_FIELDS}
 
     def transform(self, table: pl.LazyFrame, where: Where = "the table", first_row: int = 0) -> dict[str, NDArray[Any]]:
         """The features: ids `(N,)`, genres `(N, max_length)` and histories `(N, L)`.
@@ -77,19 +79,18 @@ class MovieLensRows:
         require_columns(table, (USER, ITEM), where)
         there = [name for name in (USER, ITEM, *USER_COLUMNS, *ITEM_COLUMNS) if name in table.collect_schema()]
         frame = table.select(there).collect()
-        users = self._side(frame, USER, self._users, USER_COLUMNS, where, first_row)
+        users = self._side(frame, USER, self._users, self._user_columns, where, first_row)
         items = self._side(frame, ITEM, self._items, ITEM_COLUMNS, where, first_row)
-        ages = users["age"].to_numpy()
-        bucket = AGE_BUCKETS[np.searchsorted(AGE_BUCKETS, ages, side="right").clip(min=1) - 1]
-        raw = {
-            USER: users[USER].to_numpy(),
-            "gender": _texts(users["gender"]),
-            "age": np.where(ages < 0, -1, bucket),
-            "occupation": _texts(users["occupation"]),
-            "zip_prefix": _texts(users["zip_code"]).astype(f"U{ZIP_PREFIX_LENGTH}"),
-            ITEM: items[ITEM].to_numpy(),
-            "genres": [genres or [] for genres in items["genres"].to_list()],
-        }
+        raw: dict[str, Any] = {USER: users[USER].to_numpy(), ITEM: items[ITEM].to_numpy()}
+        raw["genres"] = [genres or [] for genres in items["genres"].to_list()]
+        for name in self._user_columns:
+            raw[name] = users[name].to_numpy() if name == "age" else _texts(users[name])
+        if "age" in raw:
+            ages, groups = raw["age"], np.array(AGE_BUCKETS)
+            buckets = groups[np.searchsorted(groups, ages, side="right").clip(min=1) - 1]
+            raw["age"] = np.where(ages < 0, -1, buckets)
+        if "zip_code" in raw:
+            raw["zip_prefix"] = raw.pop("zip_code").astype(f"U{ZIP_PREFIX_LENGTH}")
         features = {name: self.encoders[name].transform(column) for name, column in raw.items()}
         if self._histories is not None:
             unknown = len(self._histories) - 1

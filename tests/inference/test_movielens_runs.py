@@ -5,6 +5,10 @@ import polars as pl
 import pytest
 
 from deepfm import Predictor
+from deepfm.data.entities import Entities
+from deepfm.data.movielens_rows import MovieLensRows
+from deepfm.data.saved_encoders import load_encoders
+from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 
 
@@ -40,3 +44,15 @@ def test_an_id_that_is_none(films):
 def test_a_lost_id_column_is_a_sentence(films):
     with pytest.raises(DataError, match="no column 'movie_id'"):
         Predictor.load(films[0], "cpu").predict({"user_id": [1], "movie": [1]})
+
+
+def test_a_version_without_columns_of_users(films):
+    run = RunFolder(films[0])
+    kept, encoders = Entities.load(run), load_encoders(run.encoders)
+    few = {name: encoders[name] for name in ("user_id", "movie_id", "genres")}
+    assert MovieLensRows.fits(few)
+    rows = MovieLensRows(few, 0, Entities(kept.users.select("user_id"), kept.items, kept.seen))
+    found = rows.transform(films[1].lazy())
+    whole = Predictor.load(run, "cpu").encoder.transform(films[1].lazy())
+    assert set(found) == set(few)
+    assert all((found[name] == whole[name]).all() for name in few)
