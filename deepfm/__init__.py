@@ -26,6 +26,7 @@ _NAMES = {
     "DIN": "deepfm.models",
     "SIN": "deepfm.models",
     "Predictor": "deepfm.inference",
+    "Recommender": "deepfm.inference",
     "RankingEvaluator": "deepfm.training.metrics",
     "Trainer": "deepfm.training.trainer",
 }

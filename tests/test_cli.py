@@ -48,7 +48,7 @@ RUN_FILES = {  # "A run's folder" in the contract
     "train.log",
     "report.html",
 }
-MORE_FILES = {"ranks.npz"}  # what a run may hold beside them
+MORE_FILES = {"ranks.npz", "users.parquet", "items.parquet", "seen.parquet"}  # what a run may hold beside them
 METRICS = ["auc", "logloss", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20"]
 
 

@@ -33,9 +33,10 @@ MIXES = {  # widths of several fields and of one
     "no dense": (sequence("tags", "mean", 5), sparse("item", 6, 4)),
     "no sequence": (sparse("user", 9, 3), dense("price", 2)),
     "one of each": (sparse("user", 9, 3), dense("price", 2), sequence("tags", "max", 5)),
+    "a vector among each": (sparse("user", 9, 3), dense("text", 2, 3), sequence("tags", "mean", 5), dense("price", 2)),
     "several of each": (
         *(sparse("user", 9, 3), dense("price", 2), sequence("tags", "mean", 5), sparse("item", 6, 4)),
-        *(dense("age", 4), dense("text", 4, 3), sequence("best", "max", 4), sequence("sum", "sum", 3)),
+        *(dense("age", 4), sequence("best", "max", 4), sequence("sum", "sum", 3)),
     ),
 }
 everywhere = pytest.mark.parametrize("name", MODELS)

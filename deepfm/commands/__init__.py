@@ -3,7 +3,18 @@
 import argparse
 from typing import Protocol
 
-from deepfm.commands import baseline, compare, data, evaluate, import_fuxictr, predict, schema, train, validate
+from deepfm.commands import (
+    baseline,
+    compare,
+    data,
+    evaluate,
+    import_fuxictr,
+    predict,
+    recommend,
+    schema,
+    train,
+    validate,
+)
 
 
 class Command(Protocol):
@@ -22,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "recommend": recommend,
     "compare": compare,
     "baseline": baseline,
     "data": data,

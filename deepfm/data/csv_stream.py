@@ -8,6 +8,7 @@ import pyarrow as pa
 from deepfm.errors import DataError
 
 QUOTE = b'"'
+BLOCK_BYTES = 8 << 20
 
 
 class CsvStream(io.RawIOBase):
@@ -41,14 +42,19 @@ class CsvStream(io.RawIOBase):
         """
         if self._ended:
             return b""
-        chunk: bytes = self._stream.read(size) if size >= 0 else self._stream.read()
-        if not chunk:
-            self._ended = True
-            chunk = b"" if self._last[1].endswith((b"\n", b"\r")) else b"\n"
-        if b"\0" in chunk:
+        room = BLOCK_BYTES if size < 0 else size
+        chunk = bytearray()
+        while len(chunk) < room - 1 and not self._ended:  # one byte is left for a line's end
+            more = self._stream.read(room - 1 - len(chunk))
+            chunk += more
+            self._ended = not more
+        text = bytes(chunk)
+        if self._ended and not (text or self._last[1]).endswith((b"\n", b"\r")):
+            text += b"\n"
+        if b"\0" in text:
             raise DataError(f"{self._path} holds NUL bytes, so it is no text, or of another encoding; mend the file")
-        self._last = (self._last[1], chunk) if chunk else self._last
-        return chunk
+        self._last = (self._last[1], text) if text else self._last
+        return text
 
     def close(self) -> None:
         """Close the file."""

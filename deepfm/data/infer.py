@@ -73,7 +73,9 @@ def infer_schema(
     facts = {name: column_facts(frame, name, where) for name in frame.columns}
     reasons: dict[str, str] = {}
     roles = {"label": label or _label(facts, where)}
-    reasons["label"] = "as given" if label else "two values, 0 and 1, under a label's name"
+    named = roles["label"].lower() in LABELS
+    guessed = "two values, 0 and 1, under a label's name" if named else "the only column of 0 and 1"
+    reasons["label"] = "as given" if label else guessed
     for role, given, names in (("user", user, USERS), ("item", item, ITEMS), ("time", time, TIMES)):
         found = given or next((name for name in facts if name.lower() in names and name != roles["label"]), None)
         if found is not None and (given or _can_be(role, facts[found])):

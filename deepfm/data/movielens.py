@@ -115,9 +115,12 @@ class MovieLensAdapter:
         return self._schema(), train, validation, test
 
     def save(self, run: RunFolder) -> None:
-        """Write what later commands need to see the data as this run did: encoders and candidates."""
+        """Write what later commands need: encoders and candidates, users, movies and what was rated."""
+        from deepfm.data.movielens_rows import movielens_entities  # polars is loaded where it is needed
+
         save_encoders(self.encoders, run.encoders)
         save_candidates(self.candidates, run.candidates)
+        movielens_entities(self).save(run)
 
     def training_likes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """`(P,)` users and `(P,)` movies of the training likes, as positions in the tables."""

@@ -21,6 +21,7 @@ from deepfm.data.schema import DatasetSchema
 from deepfm.data.store import StoreWriter, open_store
 from deepfm.data.streaming import StreamedDataset
 from deepfm.data.table_encoder import TableEncoder
+from deepfm.data.table_entities import table_entities
 from deepfm.data.table_rows import EncodedRows, require_rows
 from deepfm.data.table_schema import TableSchema
 from deepfm.data.table_source import PARTS, TableSource, open_source
@@ -107,9 +108,13 @@ class TableAdapter:
         return schema, train, validation, test
 
     def save(self, run: RunFolder) -> None:
-        """Write what later commands need to see the data as this run did: encoders and the table schema."""
+        """Write what later commands need: encoders, the table schema, and users and items where there are such."""
         save_encoders(self.encoders, run.encoders)
         self.schema.save(run.table_schema)
+        if self.schema.user is not None and self.schema.item is not None:
+            training = self._training(None if self.source.is_split else self._parts())
+            every = {self.source.where[stem]: table for stem, table in self.source.tables.items()}
+            table_entities(self.schema, training, every).save(run)
 
     def protocol(self) -> dict[str, Any]:
         """What must be equal for two runs' metrics to be comparable: the files are the split, or how it was made."""

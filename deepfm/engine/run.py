@@ -32,6 +32,11 @@ FILES = {
     "encoders": "encoders.json",
     "candidates": "candidates.npz",
     "table_schema": "table_schema.yaml",
+    "vocabularies": "vocabularies.parquet",
+    "vectors": "vectors.parquet",
+    "users": "users.parquet",
+    "items": "items.parquet",
+    "seen": "seen.parquet",
     "weights": "best.safetensors",
     "checkpoint": "last.ckpt",
     "metrics": "metrics.jsonl",
@@ -60,6 +65,11 @@ class RunFolder:
     encoders: Path
     candidates: Path
     table_schema: Path
+    vocabularies: Path
+    vectors: Path
+    users: Path
+    items: Path
+    seen: Path
     weights: Path
     checkpoint: Path
     metrics: Path

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepfm.data.csv_files import ReadOptions
+from deepfm.data.entities import Entities
+from deepfm.data.movielens_rows import MovieLensRows
 from deepfm.data.saved_encoders import load_encoders
 from deepfm.data.schema import DatasetSchema
 from deepfm.data.table_encoder import TableEncoder
-from deepfm.data.table_files import DEFAULT, scan_table
+from deepfm.data.table_files import DEFAULT, require_columns, scan_table
 from deepfm.data.table_rows import frames
 from deepfm.data.table_schema import TableSchema
 from deepfm.engine.device import resolve_device
@@ -47,6 +49,9 @@ class ScoredRows:
 class Predictor:
     """Scores raw rows as the run's training saw them; categories that training did not know are unknown ones.
 
+    Rows of a MovieLens run need `user_id` and `movie_id`; whatever else its model reads is what the run kept, unless a
+    row says it.
+
     Args:
         encoder: the run's own.
         model: with the run's best weights.
@@ -57,7 +62,7 @@ class Predictor:
         array([0.27])
     """
 
-    def __init__(self, encoder: TableEncoder, model: BaseCTRModel) -> None:
+    def __init__(self, encoder: TableEncoder | MovieLensRows, model: BaseCTRModel) -> None:
         self.encoder, self.model = encoder, model
         self.device = next(model.parameters()).device
 
@@ -66,19 +71,16 @@ class Predictor:
 
     @classmethod
     def load(cls, run: str | Path | RunFolder, device: str = "auto") -> "Predictor":
-        """Read a table run's folder.
+        """Read a run's folder.
 
         Raises:
-            RunError: the folder holds no run of a table.
+            RunError: the folder holds no run of a table or of MovieLens, or a baseline's.
             CheckpointError: the weights are damaged, or do not fit the run's schema.
         """
         folder = run if isinstance(run, RunFolder) else RunFolder(run)
+        if folder.finished and folder.read_results()["kind"] == "baseline":
+            raise RunError(f"{folder.path} is a baseline's run, which has no weights; name a model's run")
         folder.require("config", "schema", "encoders", "weights")
-        if not folder.table_schema.exists():
-            raise RunError(
-                f"{folder.path} is no run of a table (it holds no {folder.table_schema.name}); expected one that "
-                "deepfm train --data wrote"
-            )
         config = run_config(folder)
         schema = DatasetSchema.load(folder.schema)
         model = create_model(config.model_name, schema, config)
@@ -90,8 +92,18 @@ class Predictor:
             raise CheckpointError(f"{folder.weights} does not fit the run's configuration: {reason}") from error
         if folder.calibration.exists():
             model.calibration = Calibration.from_dict(read_json(folder.calibration, "calibration"))
-        encoder = TableEncoder(TableSchema.load(folder.table_schema), load_encoders(folder.encoders))
-        return cls(encoder, model.to(resolve_device(device)))
+        return cls(_row_encoder(folder, schema), model.to(resolve_device(device)))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that rows must have."""
+        return self.ids if isinstance(self.encoder, MovieLensRows) else list(self.encoder.schema.columns)
+
+    @property
+    def ids(self) -> list[str]:
+        """The columns of the user and of the item, where the data have such."""
+        schema = self.model.schema
+        return [name for name in (schema.user_field, schema.item_field) if name is not None]
 
     def predict(self, data: Any, options: ReadOptions = DEFAULT) -> NDArray[np.float64]:
         """Probabilities `(N,)`, one a row.
@@ -113,17 +125,22 @@ class Predictor:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
     def batches(self, data: Any, options: ReadOptions = DEFAULT) -> Iterator[ScoredRows]:
-        """The rows in order, a part at a time; little of a table is held in memory at once.
+        """The rows in order, at least one part, which may be empty; little of a table is held in memory at once.
 
         Raises:
             DataError: as `predict`.
         """
         where = str(data) if isinstance(data, str | Path) else "the table"
         first_row = 0
-        for rows in frames(scan_table(data, options), where):
+        table = scan_table(data, options)
+        for rows in frames(table, where):
             logits = self._score(self.encoder.transform(rows.lazy(), where, first_row))
             yield ScoredRows(rows, logits.numpy(), self._probabilities(logits).numpy())
             first_row += len(rows)
+        if not first_row:
+            require_columns(table, self.columns, where)
+            none = np.zeros(0, dtype=np.float32)
+            yield ScoredRows(table.head(0).collect(), none, none.astype(np.float64))
 
     @torch.inference_mode()
     def _score(self, features: dict[str, NDArray[Any]]) -> Tensor:
@@ -140,3 +157,16 @@ class Predictor:
     def _probabilities(self, logits: Tensor) -> Tensor:
         exact = logits.double()
         return torch.sigmoid(exact) if self.model.calibration is None else self.model.calibration(exact)
+
+
+def _row_encoder(run: RunFolder, schema: DatasetSchema) -> TableEncoder | MovieLensRows:
+    """What encodes rows as a run's training did."""
+    encoders = load_encoders(run.encoders)
+    if run.table_schema.exists():
+        return TableEncoder(TableSchema.load(run.table_schema), encoders)
+    if not MovieLensRows.fits(encoders):
+        raise RunError(
+            f"{run.path} is neither a table's run (it holds no {run.table_schema.name}) nor one of MovieLens"
+        )
+    longest = max((field.max_length for field in schema.behaviour_fields), default=0)
+    return MovieLensRows(encoders, longest, Entities.load(run))

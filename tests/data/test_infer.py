@@ -120,6 +120,12 @@ class TestRoles:
         schema = inferred(frame, label="bought", user="who").schema
         assert (schema.label, schema.user) == ("bought", "who")
 
+    @pytest.mark.parametrize(("name", "words"), [("click", "under a label's name"), ("paid", "the only column of 0")])
+    def test_the_reason_for_the_label(self, name, words):
+        found = inferred(base().rename({"click": name}))
+        assert found.schema.label == name
+        assert words in found.reasons["label"]
+
     def test_labels_that_could_be_meant_are_listed(self):
         frame = base(a=RNG.integers(0, 2, ROWS), b=RNG.integers(0, 2, ROWS)).drop("click")
         with pytest.raises(SchemaError, match=r"a, b hold 0 and 1; name it with --label"):
