@@ -28,7 +28,7 @@ class NegativeSampler:
 
     def __init__(self, users: Integers, items: Integers, num_users: int, num_items: int) -> None:
         self.num_items = num_items
-        pairs = np.unique(users.astype(np.int64) * num_items + items)
+        pairs = _distinct(users.astype(np.int64) * num_items + items)
         pair_users, pair_items = np.divmod(pairs, num_items)
         counts = np.bincount(pair_users, minlength=num_users)
         self._offsets = np.concatenate([[0], counts.cumsum()])
@@ -82,6 +82,14 @@ class NegativeSampler:
         """The `ranks`-th allowed item of each user, both `(N,)`."""
         before = np.searchsorted(self._keys, users * (self.num_items + 1) + ranks, side="right")
         return ranks + before - self._offsets[users]
+
+
+def _distinct(numbers: Integers) -> Integers:
+    """What `np.unique` gives, by one sort, which is several times faster with tens of millions."""
+    numbers.sort()
+    kept = np.ones(len(numbers), dtype=bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=kept[1:])
+    return numbers if kept.all() else numbers[kept]
 
 
 @dataclass(frozen=True)
