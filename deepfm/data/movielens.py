@@ -329,15 +329,6 @@ class MovieLensAdapter:
             )  # fmt: skip
 
 
-def open_movielens(config: DataConfig, *, seed: int = 42, max_history: int = 0, **_: Any) -> MovieLensAdapter:
-    """The adapter of the version that `data.dataset_name` names.
-
-    Where `data.data_dir` is left at its default, the default folder of the version's own archive is meant.
-    """
-    folder = config.data_dir if config.data_dir != DataConfig.data_dir else ARCHIVES[config.dataset_name].folder
-    return MovieLensAdapter(folder, config, seed=seed, max_history=max_history)
-
-
 def _load(dataset_name: str, data_dir: str | Path, source: str) -> RawMovieLens:
     if dataset_name == "movielens" or dataset_name not in ARCHIVES:  # a name of one's own for the first
         return load_movielens(data_dir, source)

@@ -48,11 +48,14 @@ def open_source(data: Any, config: DataConfig) -> TableSource:
     """The tables that a configuration names, or a frame as one table.
 
     Args:
-        data: a folder of three files; or a pandas, polars or pyarrow frame, or a dict of arrays.
+        data: a folder of three files; or a pandas, polars or pyarrow frame, or a dict of arrays; or tables that are
+            open already.
 
     Raises:
         DataError: nothing is there, or it cannot be read.
     """
+    if isinstance(data, TableSource):
+        return data
     options = read_options(config)
     if not isinstance(data, str | Path):
         frame = scan_table(data).collect()

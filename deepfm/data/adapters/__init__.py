@@ -18,10 +18,21 @@ Factory = Callable[..., Adapter]
 """`factory(config, *, seed, max_history, run)`, with the `data` section, the run's seed, the longest behaviour history
 that the model reads (0 for none), and the run whose data are seen again (None for a new one)."""
 
-_MOVIELENS = "deepfm.data.movielens:open_movielens"
+_MOVIELENS = "deepfm.data.adapters.movielens:open_movielens"
 _VERSIONS = ("", "_1m", "_latest_small", "_20m", "_25m", "_32m")
 _INTERACTIONS: dict[str, str | Factory] = {f"movielens{version}": _MOVIELENS for version in _VERSIONS}
-_TABLES: dict[str, str | Factory] = {"table": "deepfm.data.adapters.tables:open_table"}
+_TABLES: dict[str, str | Factory] = {
+    "table": "deepfm.data.adapters.tables:open_table",
+    "criteo_kaggle": "deepfm.data.adapters.criteo:open_kaggle",
+    "criteo_x1": "deepfm.data.adapters.criteo:open_x1",
+    "criteo_x4": "deepfm.data.adapters.criteo:open_x4",
+    "criteo_x4_002": "deepfm.data.adapters.criteo:open_x4_002",
+    "avazu": "deepfm.data.adapters.avazu:open_kaggle",
+    "avazu_x4": "deepfm.data.adapters.avazu:open_x4",
+    "avazu_x4_002": "deepfm.data.adapters.avazu:open_x4_002",
+    "frappe": "deepfm.data.adapters.frappe:open_log",
+    "frappe_x1": "deepfm.data.adapters.frappe:open_x1",
+}
 _REGISTERED: dict[str, str | Factory] = {}
 _ASKED_FOR = ("info", "encoders", "candidates", "has_candidates", "build", "save", "protocol")
 
