@@ -1,6 +1,6 @@
 """Probabilities of raw rows from a run's folder alone; the data that it was trained on may be gone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepfm.data.adapters import preparation
 from deepfm.data.csv_files import ReadOptions
 from deepfm.data.entities import Entities
 from deepfm.data.movielens_rows import MovieLensRows
@@ -55,6 +56,7 @@ class Predictor:
     Args:
         encoder: the run's own.
         model: with the run's best weights.
+        prepare: what raw rows go through first (see `deepfm.data.adapters.preparation`); None for nothing.
 
     Example:
         >>> Predictor.load("outputs/clicks/20261128-120000-s42").predict({"user": ["u1"], "price": [3.5]})
@@ -62,8 +64,10 @@ class Predictor:
         array([0.27])
     """
 
-    def __init__(self, encoder: TableEncoder | MovieLensRows, model: BaseCTRModel) -> None:
-        self.encoder, self.model = encoder, model
+    def __init__(
+        self, encoder: TableEncoder | MovieLensRows, model: BaseCTRModel, prepare: Callable[..., Any] | None = None
+    ) -> None:
+        self.encoder, self.model, self._prepare = encoder, model, prepare
         self.device = next(model.parameters()).device
 
     def __repr__(self) -> str:
@@ -92,11 +96,12 @@ class Predictor:
             raise CheckpointError(f"{folder.weights} does not fit the run's configuration: {reason}") from error
         if folder.calibration.exists():
             model.calibration = Calibration.from_dict(read_json(folder.calibration, "calibration"))
-        return cls(_row_encoder(folder, schema), model.to(resolve_device(device)))
+        prepare = preparation(config.data.dataset_name)
+        return cls(_row_encoder(folder, schema), model.to(resolve_device(device)), prepare)
 
     @property
     def columns(self) -> list[str]:
-        """The columns that rows must have."""
+        """The columns that rows must have, once they are prepared."""
         return self.ids if isinstance(self.encoder, MovieLensRows) else list(self.encoder.schema.columns)
 
     @property
@@ -134,13 +139,17 @@ class Predictor:
         first_row = 0
         table = scan_table(data, options)
         for rows in frames(table, where):
-            logits = self._score(self.encoder.transform(rows.lazy(), where, first_row))
+            prepared = self._prepared(rows.lazy(), where, first_row)
+            logits = self._score(self.encoder.transform(prepared, where, first_row))
             yield ScoredRows(rows, logits.numpy(), self._probabilities(logits).numpy())
             first_row += len(rows)
         if not first_row:
-            require_columns(table, self.columns, where)
+            require_columns(self._prepared(table, where), self.columns, where)
             none = np.zeros(0, dtype=np.float32)
             yield ScoredRows(table.head(0).collect(), none, none.astype(np.float64))
+
+    def _prepared(self, rows: pl.LazyFrame, where: str, first_row: int = 0) -> pl.LazyFrame:
+        return rows if self._prepare is None else self._prepare(rows, where, first_row)
 
     @torch.inference_mode()
     def _score(self, features: dict[str, NDArray[Any]]) -> Tensor:

@@ -33,6 +33,10 @@ _TABLES: dict[str, str | Factory] = {
     "frappe": "deepfm.data.adapters.frappe:open_log",
     "frappe_x1": "deepfm.data.adapters.frappe:open_x1",
 }
+_PREPARED = {
+    **dict.fromkeys(("criteo_kaggle", "criteo_x4", "criteo_x4_002"), "deepfm.data.adapters.criteo:fill_counts"),
+    **dict.fromkeys(("avazu", "avazu_x4", "avazu_x4_002"), "deepfm.data.adapters.avazu:expand_hour"),
+}
 _REGISTERED: dict[str, str | Factory] = {}
 _ASKED_FOR = ("info", "encoders", "candidates", "has_candidates", "build", "save", "protocol")
 
@@ -110,6 +114,17 @@ def kept_files(name: str) -> tuple[str, ...]:
     if name in _TABLES:
         return "encoders", "table_schema"
     return ("encoders", "candidates") if ranks_candidates(name) else ("encoders",)
+
+
+def preparation(name: str) -> Callable[..., Any] | None:
+    """What raw rows of a data set go through before its schema describes them; None where nothing is done.
+
+    It is called with a lazy polars frame, what errors call the rows, and how many rows came before.
+    """
+    if name not in _PREPARED:
+        return None
+    module_name, _, attribute = _PREPARED[name].partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
 
 
 def open_adapter(config: DataConfig, *, seed: int = 42, max_history: int = 0, run: RunFolder | None = None) -> Adapter:

@@ -17,7 +17,7 @@ import polars as pl
 from deepfm.config import DataConfig
 from deepfm.data.adapters.tables import folder_of, open_published, split_by_rows
 from deepfm.data.table import TableAdapter
-from deepfm.data.table_files import find_table, reading
+from deepfm.data.table_files import find_table, reading, require_columns
 from deepfm.data.table_schema import TableColumn, TableSchema
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
@@ -48,25 +48,26 @@ def open_kaggle(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -
     config = split_by_rows(config)
     if config.table is None:
         config = replace(config, table=str(find_table(folder_of(config), "train", config.train_file)))
-    return open_published(config, run, avazu_schema(), needs=("hour",), prepare=expand_hour)
+    return open_published(config, run, avazu_schema(), prepare=expand_hour)
 
 
 def open_x4(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> TableAdapter:
     """`avazu_x4`: BARS' train.csv, valid.csv and test.csv under the settings of Avazu_x4_001."""
-    return open_published(config, run, avazu_schema(), needs=("hour",), prepare=expand_hour)
+    return open_published(config, run, avazu_schema(), prepare=expand_hour)
 
 
 def open_x4_002(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> TableAdapter:
     """`avazu_x4_002`: the same files under the settings of Avazu_x4_002."""
-    return open_published(config, run, avazu_schema(1, 40), needs=("hour",), prepare=expand_hour)
+    return open_published(config, run, avazu_schema(1, 40), prepare=expand_hour)
 
 
-def expand_hour(table: pl.LazyFrame, where: str) -> pl.LazyFrame:
+def expand_hour(table: pl.LazyFrame, where: str = "the table", first_row: int = 0) -> pl.LazyFrame:
     """The hour of the day, the weekday (1 Monday), whether it is Saturday or Sunday, and the moment, for YYMMDDHH.
 
     Raises:
-        DataError: a cell is no such hour.
+        DataError: the column is missing, or a cell is no such hour.
     """
+    require_columns(table, ["hour"], where)
     text = pl.col("hour").cast(pl.String).str.strip_chars()
     digits = pl.when(text.str.contains("^[0-9]{8}$")).then(text)
     day = digits.str.head(6).str.to_date("%y%m%d", strict=False)
@@ -76,9 +77,10 @@ def expand_hour(table: pl.LazyFrame, where: str) -> pl.LazyFrame:
         numbered = table.select("hour", moment.alias(MOMENT)).with_row_index("row")
         bad = numbered.filter(pl.col(MOMENT).is_null()).head(1).collect(engine="streaming")
     if len(bad):
+        row = first_row + bad["row"][0] + 1
         raise DataError(
-            f"column 'hour' of {where} holds {bad['hour'][0]!r} in row {bad['row'][0] + 1}; expected YYMMDDHH, such as "
-            "14102123 for 23:00 on 21 October 2014"
+            f"column 'hour' of {where} holds {bad['hour'][0]!r} in row {row}; expected YYMMDDHH, such as 14102123 for "
+            "23:00 on 21 October 2014"
         )
     weekday = moment.dt.weekday()
     return table.with_columns(

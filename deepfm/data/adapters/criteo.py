@@ -57,7 +57,7 @@ def open_kaggle(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -
         name = config.train_file or ("train.txt.gz" if packed else "train.txt")
         config = replace(config, table=str(find_table(folder, "train", name)))
     config = replace(config, columns=config.columns or COLUMNS, separator=config.separator or "\t")
-    return open_published(config, run, criteo_x4_schema(), needs=COLUMNS, prepare=fill_counts)
+    return open_published(config, run, criteo_x4_schema(), prepare=fill_counts)
 
 
 def open_x1(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> TableAdapter:
@@ -67,20 +67,22 @@ def open_x1(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> Ta
 
 def open_x4(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> TableAdapter:
     """`criteo_x4`: BARS' train.csv, valid.csv and test.csv under the settings of Criteo_x4_001."""
-    return open_published(config, run, criteo_x4_schema(), needs=COUNTS, prepare=fill_counts)
+    return open_published(config, run, criteo_x4_schema(), prepare=fill_counts)
 
 
 def open_x4_002(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> TableAdapter:
     """`criteo_x4_002`: the same files under the settings of Criteo_x4_002."""
-    return open_published(config, run, criteo_x4_schema(2, 40), needs=COUNTS, prepare=fill_counts)
+    return open_published(config, run, criteo_x4_schema(2, 40), prepare=fill_counts)
 
 
-def name_label(table: pl.LazyFrame, where: str) -> pl.LazyFrame:  # noqa: ARG001
-    """The label under one name, which some of the files begin with a capital."""
+def name_label(table: pl.LazyFrame, where: str = "the table", first_row: int = 0) -> pl.LazyFrame:  # noqa: ARG001
+    """The label under one name, which in some of the files begins with a capital."""
     names = table.collect_schema().names()
     return table.rename({"Label": "label"}) if "Label" in names and "label" not in names else table
 
 
-def fill_counts(table: pl.LazyFrame, where: str) -> pl.LazyFrame:
+def fill_counts(table: pl.LazyFrame, where: str = "the table", first_row: int = 0) -> pl.LazyFrame:
     """0 for an empty count."""
-    return name_label(table, where).with_columns(pl.col(COUNTS).cast(pl.String).fill_null("0"))
+    named = name_label(table, where, first_row)
+    counts = [name for name in named.collect_schema().names() if name in COUNTS]
+    return named.with_columns(pl.col(counts).cast(pl.String).fill_null("0"))

@@ -1,7 +1,7 @@
 """The adapters of tables: any table, and what the published ones share."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +9,12 @@ import polars as pl
 
 from deepfm.config import DataConfig
 from deepfm.data.table import TableAdapter
-from deepfm.data.table_files import require_columns
 from deepfm.data.table_schema import TableSchema
 from deepfm.data.table_source import open_source
 from deepfm.engine.run import RunFolder
 
-Prepare = Callable[[pl.LazyFrame, str], pl.LazyFrame]
-"""From the raw rows, and what errors call them, to those that the schema describes."""
+Prepare = Callable[[pl.LazyFrame, str, int], pl.LazyFrame]
+"""From the raw rows, what errors call them and how many came before, to the rows that the schema describes."""
 
 
 def open_table(config: DataConfig, *, run: RunFolder | None = None, **_: Any) -> TableAdapter:
@@ -33,7 +32,6 @@ def open_published(
     run: RunFolder | None,
     schema: TableSchema,
     *,
-    needs: Sequence[str] = (),
     prepare: Prepare | None = None,
 ) -> TableAdapter:
     """The adapter of a published data set: a table whose schema is known, prepared first where it is not yet.
@@ -42,7 +40,6 @@ def open_published(
         config: `table` names one table; without it, `data_dir` holds three files. `table_schema` replaces the schema.
         run: a run whose schema is used.
         schema: the published description.
-        needs: columns of the raw rows that the preparation reads.
         prepare: what is done to the rows; part of the data's hash.
 
     Raises:
@@ -54,9 +51,7 @@ def open_published(
         schema = TableSchema.load(config.table_schema)
     source = open_source(folder_of(config), config)
     if prepare is not None:
-        for stem, table in source.tables.items():
-            require_columns(table, needs, source.where[stem])
-        tables = {stem: prepare(table, source.where[stem]) for stem, table in source.tables.items()}
+        tables = {stem: prepare(table, source.where[stem], 0) for stem, table in source.tables.items()}
         content = hashlib.sha256(f"{source.hash} {prepare.__module__}.{prepare.__qualname__}".encode()).hexdigest()
         source = replace(source, tables=tables, hash=content)
     return TableAdapter(source, config, schema=schema)

@@ -16,6 +16,7 @@ from deepfm.data.adapters.frappe import CONTEXTS, frappe_schema, with_negatives
 from deepfm.data.table_schema import TableSchema
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
+from deepfm.inference.predictor import Predictor
 from deepfm.training.experiment import evaluate_run, resume_experiment, train_experiment
 
 ROWS = 600
@@ -80,7 +81,10 @@ def make(name: str, folder: Path) -> Path:
     else:
         for seed, stem in enumerate(("train", "valid", "test")):
             if name == "criteo_x1":
-                scaled = [[c or "0.5" for c in row[:14]] + [c or "9" for c in row[14:]] for row in criteo_rows(seed)]
+                scaled = [
+                    [row[0], *(str(int(cell or 0) / 400) for cell in row[1:14]), *(cell or "9" for cell in row[14:])]
+                    for row in criteo_rows(seed)
+                ]
                 write(folder / f"{stem}.csv", scaled, criteo.COLUMNS)
             elif name.startswith("criteo"):
                 write(folder / f"{stem}.csv", criteo_rows(seed), ("Label", *criteo.COLUMNS[1:]))
@@ -119,6 +123,36 @@ def test_two_epochs_of_training_and_the_same_metrics_from_the_run(name, tmp_path
     assert len(run.read_history()) == 2
     assert evaluate_run(run)["test"].metrics == pytest.approx(results["test"])
     assert resume_experiment(run)["test"]["auc"] == pytest.approx(results["test"]["auc"])
+
+
+@pytest.mark.parametrize("name", ["criteo_x1", "criteo_x4", "avazu_x4", "frappe_x1"])
+def test_raw_rows_are_scored_as_the_test_rows_were(name, tmp_path):
+    """Empty counts and hours go through the same preparation when a run scores rows of a file."""
+    folder = make(name, tmp_path / "data")
+    config = load_config(None, [*SMALL, f"data.dataset_name={name}", f"data.data_dir={folder}"])
+    run = RunFolder(tmp_path / "run")
+    results = train_experiment(config, run)
+    scores = Predictor.load(run, "cpu").predict(folder / "test.csv")
+    rows = pl.read_csv(folder / "test.csv")
+    labels = rows[next(label for label in ("label", "Label", "click") if label in rows.columns)].to_numpy()
+    assert log_loss(labels, scores) == pytest.approx(results["test"]["logloss"], abs=1e-6)
+    features = rows.drop([label for label in ("label", "Label", "click") if label in rows.columns])
+    assert Predictor.load(run, "cpu").predict(features).tolist() == pytest.approx(scores.tolist())
+
+
+def test_an_hour_that_is_none_is_named_by_its_row_when_rows_are_scored(tmp_path):
+    folder = make("avazu_x4", tmp_path / "data")
+    config = load_config(None, [*SMALL, "data.dataset_name=avazu_x4", f"data.data_dir={folder}"])
+    train_experiment(config, RunFolder(tmp_path / "run"))
+    rows = pl.read_csv(folder / "test.csv").with_columns(pl.Series("hour", [14102100] * (ROWS - 1) + [5]))
+    predictor = Predictor.load(tmp_path / "run", "cpu")
+    with pytest.raises(DataError, match=f"holds 5 in row {ROWS}; expected YYMMDDHH"):
+        predictor.predict(rows)
+    assert len(predictor.predict(rows.head(0))) == 0
+
+
+def log_loss(labels: np.ndarray, scores: np.ndarray) -> float:
+    return float(-np.mean(np.where(labels == 1, np.log(scores), np.log1p(-scores))))
 
 
 def test_the_default_folder_has_the_data_sets_name(tmp_path, monkeypatch):
@@ -198,7 +232,7 @@ class TestCriteo:
         for stem in ("train", "valid", "test"):
             write(tmp_path / f"{stem}.csv", [["1", "2"]], ("label", "I1"))
         with pytest.raises(DataError, match=r"train\.csv has no column 'I2'"):
-            open_adapter(DataConfig("criteo_x4", data_dir=str(tmp_path)))
+            open_adapter(DataConfig("criteo_x4", data_dir=str(tmp_path))).build()
 
 
 class TestAvazu:
