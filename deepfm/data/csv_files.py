@@ -13,13 +13,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from deepfm.data.csv_stream import CsvStream
+from deepfm.data.csv_stream import BLOCK_BYTES, CsvStream
 from deepfm.errors import DataError
 from deepfm.utils.logging import get_logger
 
 TABBED = (".tsv", ".txt", ".dat")
 COMPRESSED = (".gz", ".zst", ".bz2")
-BLOCK_BYTES = 8 << 20
 HEADER_BYTES = 1 << 20
 log = get_logger(__name__)
 

@@ -73,4 +73,4 @@ class CsvStream(io.RawIOBase):
         text = b"".join(self._last)
         if not text.endswith(opened):
             return False
-        return bool(cell.strip("\r\n")) or not text[: 1 - len(opened)].endswith(opened)
+        return bool(cell.strip("\r\n")) or not text[: -len(opened)].endswith(opened)

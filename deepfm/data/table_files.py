@@ -53,7 +53,7 @@ def table_paths(source: str | Path) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        paths = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
+        paths = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES) and file.name[0] not in "._")
         if not paths:
             raise DataError(f"folder {path} holds none of {', '.join(SUFFIXES)}; name a table's file or folder")
     elif any(sign in str(source) for sign in "*?[") and not path.exists():
@@ -91,12 +91,12 @@ def scan_table(source: Any, options: ReadOptions = DEFAULT) -> pl.LazyFrame:
             tables.append(scan_csv(path, options))
             continue
         with reading(path):
-            tables.append(pl.scan_parquet(path))
+            tables.append(pl.scan_parquet(path, glob=False))
             tables[-1].collect_schema()
     first = tables[0].collect_schema()
     for path, table in zip(paths, tables, strict=True):
         its = table.collect_schema()
-        for name in {*first, *its}:
+        for name in dict.fromkeys([*first, *its]):
             if first.get(name) != its.get(name):
                 raise DataError(
                     f"column {name!r} is {first.get(name, 'missing')} in {paths[0]} and {its.get(name, 'missing')} in "
@@ -109,14 +109,23 @@ def _in_memory(source: Any) -> pl.LazyFrame:
     if isinstance(source, pl.LazyFrame):
         return source
     if isinstance(source, Mapping):
+        for name, column in source.items():
+            if isinstance(column, str | bytes) or not hasattr(column, "__len__") or getattr(column, "ndim", 1) == 0:
+                raise DataError(f"column {name!r} of a table is {column!r}; expected an array of its rows")
         lengths = {name: len(column) for name, column in source.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"the columns of a table have different lengths: {lengths}; expected as many rows in each")
         try:
-            return pl.DataFrame({str(name): column for name, column in source.items()}, strict=False).lazy()
+            table = pl.DataFrame({str(name): column for name, column in source.items()}, strict=False)
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
             reason = " ".join(str(error).split())[:150]
             raise DataError(f"a table in memory cannot be read: {reason}; expected columns of one type each") from error
+        for name, kind in table.schema.items():
+            if kind == pl.Object:
+                raise DataError(
+                    f"column {name!r} of a table holds Python objects; expected text, numbers, dates or lists"
+                )
+        return table.lazy()
     if isinstance(source, pa.Table | pa.RecordBatch):
         try:
             frame = pl.from_arrow(source)
@@ -145,7 +154,7 @@ def reading(path: str | Path) -> Iterator[None]:
         yield
     except pl.exceptions.NoDataError as error:
         raise DataError(f"{path} is empty; expected a header and rows") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())[:200].rstrip(".")
         raise DataError(f"{path} cannot be read: {reason}; mend the file or name another") from error
 
