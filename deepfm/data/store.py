@@ -61,7 +61,7 @@ class StoreWriter:
         try:
             if kind is None:
                 for part in self._waiting:
-                    self._write(part)
+                    self._write(part, rest=True)
                 write_json(self._beside / MANIFEST, {"version": STORE_VERSION, "key": self.key, "parts": self._shards})
                 shutil.rmtree(self.folder, ignore_errors=True)
                 os.replace(self._beside, self.folder)
@@ -82,13 +82,16 @@ class StoreWriter:
         if sum(len(table) for table in self._waiting[part]) >= SHARD_ROWS:
             self._write(part)
 
-    def _write(self, part: str) -> None:
-        """Write what waits in files of like size."""
+    def _write(self, part: str, rest: bool = False) -> None:
+        """Write what waits in full files, and with `rest` in a last one, so that they depend on no batch of rows."""
         waiting, self._waiting[part] = self._waiting[part], []
         if not waiting or not (rows := sum(map(len, waiting))):
             return
         table = pa.concat_tables(waiting)
-        for start in range(0, rows, SHARD_ROWS):
+        until = rows if rest else rows - rows % SHARD_ROWS
+        if until < rows:
+            self._waiting[part].append(table.slice(until))
+        for start in range(0, until, SHARD_ROWS):
             piece = table.slice(start, SHARD_ROWS)
             name = f"{part}-{len(self._shards[part]):05d}.parquet"
             path = self._beside / name

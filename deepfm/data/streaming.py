@@ -137,7 +137,8 @@ class StreamedDataset(TabularDataset):
         if self._held is None or self._held[0] != place:
             rows = read_shard(self.shards[place])
             assert rows.labels is not None
-            self._held = place, TabularDataset(rows.features, rows.labels)
+            labels, *columns = _columns(EncodedRows(rows.features, rows.labels))
+            self._held = place, TabularDataset(dict(zip(rows.features, columns, strict=True)), labels)
         return self._held[1]
 
 

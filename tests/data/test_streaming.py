@@ -107,6 +107,20 @@ def test_what_is_not_whole_is_not_used(tmp_path):
     assert open_store(folder, "key") is None
 
 
+def test_files_do_not_depend_on_how_the_rows_came(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SHARD_ROWS", 8)
+    whole = numbered(50)
+    numbers, sizes = np.arange(50), []
+    for name, cuts in (("one", [0, 50]), ("many", [0, 3, 11, 12, 40, 50])):
+        with StoreWriter(tmp_path / name, "key", ["train"]) as writer:
+            for low, high in pairwise(cuts):
+                writer.append("train", whole.where((numbers >= low) & (numbers < high)))
+        shards = open_store(tmp_path / name, "key")["train"]
+        sizes.append([shard.rows for shard in shards])
+        assert StreamedDataset(shards, 10).batch(slice(0, 50))[0]["id"].tolist() == list(range(50))
+    assert sizes[0] == sizes[1] == [8, 8, 8, 8, 8, 8, 2]
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
