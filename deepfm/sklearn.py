@@ -32,7 +32,7 @@ except ImportError as error:
     raise ImportError("deepfm.sklearn needs scikit-learn 1.6 or newer; pip install 'deepfm[sklearn]'") from error
 
 LABEL = "the label of a row"  # what the table schema calls y, which is no column of X
-FEWEST_BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 20, 32, 4096  # an epoch of few rows still takes so many steps
+FEWEST_BATCHES, SMALLEST_BATCH, LARGEST_BATCH = 100, 32, 4096  # an epoch of few rows still takes so many steps
 RESERVED = {
     **{"seed": "use random_state", "model_name": "use model", "data": "use columns"},
     "output_dir": "leave it out, as nothing is written",

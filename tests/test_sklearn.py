@@ -231,7 +231,7 @@ class TestTools:
 
     def test_a_section_given_whole_keeps_the_defaults(self):
         config = CTRClassifier(training={"num_epochs": 1}, training__lr=0.5)._settings(4000, 0).training
-        assert (config.num_epochs, config.lr, config.metric, config.batch_size) == (1, 0.5, "logloss", 200)
+        assert (config.num_epochs, config.lr, config.metric, config.batch_size) == (1, 0.5, "logloss", 40)
 
     def test_a_clone_has_every_setting(self):
         model = small(columns={"a": {"type": "dense"}}).set_params(training__lr=0.5, validation_fraction=0.2)

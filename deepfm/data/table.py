@@ -182,9 +182,9 @@ class TableAdapter:
     def _in_memory(self, encoder: TableEncoder, parts: NDArray[np.int8] | None) -> dict[str, TabularDataset]:
         tables, where = self.source.tables, self.source.where
         if parts is None:
-            return {stem: encoder.dataset(tables[stem], where[stem]) for stem in PARTS}
+            return {stem: _dataset(stem, encoder.encode(tables[stem], where[stem])) for stem in PARTS}
         rows = encoder.encode(tables[""], where[""])
-        return {stem: _dataset(rows.where(parts == part)) for part, stem in enumerate(PARTS)}
+        return {stem: _dataset(stem, rows.where(parts == part)) for part, stem in enumerate(PARTS)}
 
     def _named(self, stem: str) -> str:
         """What an error calls a part."""
@@ -221,9 +221,10 @@ class TableAdapter:
                 )  # fmt: skip
 
 
-def _dataset(rows: EncodedRows) -> TabularDataset:
+def _dataset(stem: str, rows: EncodedRows) -> TabularDataset:
+    """A part's rows; only training weighs them."""
     assert rows.labels is not None
-    return TabularDataset(rows.features, rows.labels, rows.weights)
+    return TabularDataset(rows.features, rows.labels, rows.weights if stem == "train" else None)
 
 
 def cache_folder(config: DataConfig) -> Path:

@@ -155,6 +155,20 @@ def test_a_table_streams_the_rows_that_it_has_in_memory(built):
         assert np.abs(score_rows(model, files) - score_rows(model, memory)).max() < 1e-6
 
 
+@pytest.mark.parametrize("streaming", ["true", "false"])
+def test_only_training_weighs_rows(tmp_path, streaming):
+    for seed, (stem, weight) in enumerate({"train": 2.0, "valid": 0.0, "test": 0.0}.items()):
+        rows(200, seed).with_columns(w=pl.lit(weight)).write_csv(tmp_path / f"{stem}.csv")
+    TableSchema("click", {"user": TableColumn(), "item": TableColumn()}, weight="w").save(tmp_path / "schema.yaml")
+    config = load_config(None, [*SETTINGS[:2], f"data.streaming={streaming}", f"data.cache_dir={tmp_path / 'cache'}"])
+    schema, train, *others = TableAdapter(tmp_path, config.data).build()
+    assert [part.weights for part in others] == [None, None]
+    for part in others:
+        assert len(score_rows(create_model("deepfm", schema, config), part)) == 200
+    if streaming == "false":
+        assert train.weights.tolist() == [1] * 200
+
+
 def test_training_streams_and_the_run_is_evaluated_alike(tmp_path):
     rows(2000, 1).write_csv(tmp_path / "clicks.csv")
     options = ["training.num_epochs=3", "training.batch_size=100", "training.lr=0.01", "device=cpu"]
