@@ -119,8 +119,9 @@ class StreamedDataset(TabularDataset):
         rows = joined([read_shard(self.shards[place]) for place in buffers[number]])
         self._names, self._weighted = list(rows.features), rows.weights is not None
         assert rows.labels is not None
-        order = torch.from_numpy(random_stream("buffer order", seed, epoch, number).permutation(len(rows.labels)))
-        return tuple(torch.from_numpy(column).index_select(0, order) for column in _columns(rows))
+        order = random_stream("buffer order", seed, epoch, number).permutation(len(rows.labels))
+        # By numpy: torch would start OpenMP threads for this thread too, and more of them than cores slow training down.
+        return tuple(torch.from_numpy(np.take(column, order, axis=0)) for column in _columns(rows))
 
     def _cut(self, held: list[tuple[Tensor, ...]], low: int, high: int) -> Batch:
         pieces, begin = [], 0
