@@ -3,8 +3,8 @@
     python benchmarks/own_table.py [--rows 10000000] [--streaming true false] [--folder /tmp/own_table]
 
 Twenty columns: four of ids (10^2 to 10^6 values), six of categories, four of texts, four of numbers, one list, and the
-label. Each way is a process of its own on Linux; its peak memory is the largest resident set of its life. Encoding alone
-is measured on one core.
+label. Each way is a process of its own on Linux, in turns where one is named more than once; its peak memory is the
+largest resident set of its life. Encoding alone is measured on one core.
 """
 
 import argparse

@@ -120,7 +120,7 @@ class StreamedDataset(TabularDataset):
         self._names, self._weighted = list(rows.features), rows.weights is not None
         assert rows.labels is not None
         order = random_stream("buffer order", seed, epoch, number).permutation(len(rows.labels))
-        # By numpy: torch would start OpenMP threads for this thread too, and more of them than cores slow training down.
+        # By numpy: torch would start OpenMP threads for this thread too, and more threads than cores slow training.
         return tuple(torch.from_numpy(np.take(column, order, axis=0)) for column in _columns(rows))
 
     def _cut(self, held: list[tuple[Tensor, ...]], low: int, high: int) -> Batch:
