@@ -2,9 +2,12 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from deepfm.config import DATA_DIR_VARIABLE, DataConfig
 from deepfm.data.movielens import MovieLensAdapter
@@ -15,6 +18,21 @@ from deepfm.utils.logging import configure_console
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_DATA = os.environ.get(DATA_DIR_VARIABLE)
 SMALL = {"num_users": 60, "num_movies": 150, "num_ratings": 2400}
+
+
+@contextmanager
+def single_thread() -> Iterator[int]:
+    """One thread of torch, as small tensors want on a busy machine, and as a sum's last bit needs; gives the number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield threads
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    with single_thread() as threads:
+        yield threads
 
 
 @pytest.fixture(autouse=True)

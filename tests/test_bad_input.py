@@ -28,6 +28,7 @@ from deepfm.training.task import CTRTask
 from deepfm.utils import get_logger, load_checkpoint, save_checkpoint
 from tests.conftest import close_log_file
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = [
     "device=cpu",
     "data.source=files",
@@ -37,15 +38,6 @@ TINY = [
     "dnn.hidden_units=[8]",
     "feature.fm_embed_dim=4",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small tensors on a busy machine: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

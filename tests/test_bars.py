@@ -28,6 +28,7 @@ from deepfm.reporting import Document
 from deepfm.training import experiment
 from deepfm.training.task import CTRTask
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs" / "bars").glob("*.yaml"))
 VALUES = {  # distinct values in the training files, from the feature maps in BARS' FinalMLP logs
@@ -48,14 +49,6 @@ VALUES = {  # distinct values in the training files, from the feature maps in BA
     ),
 }
 ROWS = {"frappe_x1": 5_389, "movielenslatest_x1": 90_239, "criteo_x1": 2_086_303}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from deepfm.models import create_model
 from deepfm.reporting import Document
 from deepfm.training import experiment
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = [
     "device=cpu",
     "data.source=files",
@@ -50,15 +51,6 @@ RUN_FILES = {  # "A run's folder" in the contract
 }
 MORE_FILES = {"ranks.npz", "users.parquet", "items.parquet", "seen.parquet"}  # what a run may hold beside them
 METRICS = ["auc", "logloss", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small tensors on a busy machine: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -20,18 +20,10 @@ from deepfm.data.negatives import load_candidates
 from deepfm.data.sample import write_sample
 from deepfm.utils import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 8
 PATIENCE = 600  # seconds that a busy machine may take for one epoch
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """As in the processes below: a sum's order, and so its last bit, may depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield threads
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +189,8 @@ def test_the_same_configuration_gives_the_same_run(overrides, uninterrupted, tmp
 @pytest.mark.slow
 class TestRealData:
     @pytest.fixture(autouse=True)
-    def _all_threads(self, _one_thread):
-        torch.set_num_threads(_one_thread)
+    def _all_threads(self, one_thread):
+        torch.set_num_threads(one_thread)
         yield
         torch.set_num_threads(1)
 

@@ -21,18 +21,11 @@ from deepfm.data.frames import polars_frame
 from deepfm.models import MODELS
 from deepfm.sklearn import CTRClassifier, _held_out
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {
     **{"dnn__hidden_units": (16,), "training__num_epochs": 8, "training__lr": 0.01, "feature__fm_embed_dim": 4},
     "device": "cpu",
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(model: str = "deepfm", **changes) -> CTRClassifier:

@@ -21,6 +21,7 @@ from deepfm.training.task import CTRTask
 from deepfm.training.trainer import Trainer
 from deepfm.utils import seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = [
     "device=cpu",
     "training.batch_size=256",
@@ -31,15 +32,6 @@ TINY = [
     "feature.fm_embed_dim=4",
 ]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small tensors on a busy machine: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

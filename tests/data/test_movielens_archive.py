@@ -1,14 +1,14 @@
 import hashlib
 import io
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from deepfm.cli import main
 from deepfm.data.movielens_archive import ARCHIVES, archive_of, fetch_archive
 from deepfm.errors import ConfigError, DataError
+from tests.local_host import LocalHost
 
 ONE_M = {"ratings.dat": b"1::1::5::978300760\n", "users.dat": b"1::F::1::10::48067\n", "movies.dat": b"1::A::Drama\n"}
 SMALL = {
@@ -29,7 +29,7 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 
 
-class Host:
+class Host(LocalHost):
     """A local host that knows some paths; a path in `cut` breaks off after half."""
 
     def __init__(self) -> None:
@@ -50,18 +50,7 @@ class Host:
                 self.end_headers()
                 self.wfile.write(content[: len(content) // 2] if self.path in host.cut else content)
 
-            def log_message(self, *_) -> None:
-                pass
-
-        self.http = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,))
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+        super().__init__(Handler)
 
 
 @pytest.fixture

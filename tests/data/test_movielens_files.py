@@ -6,10 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from deepfm.data.movielens_files import FILES, RawMovieLens, check_files, hash_f
 from deepfm.data.movielens_table import GENRES
 from deepfm.data.sample import generate_sample
 from deepfm.errors import ConfigError, DataError
+from tests.local_host import LocalHost
 
 USERS = b"1|24|M|technician|85711\n2|53|F|other|94043\n4|7|M|student|E2A4H\n"
 FLAGS = {name: "|".join("1" if genre in name.split() else "0" for genre in GENRES) for name in ("Action War", "Drama")}
@@ -324,7 +324,7 @@ def whole_archive() -> bytes:
     return archive(members)
 
 
-class Server:
+class Server(LocalHost):
     """A local host that answers every request with `content`, or `status`."""
 
     def __init__(self) -> None:
@@ -340,18 +340,8 @@ class Server:
                 self.end_headers()
                 self.wfile.write(server.content)
 
-            def log_message(self, *args) -> None:
-                pass
-
-        self.http = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/ml-100k.zip"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,))
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+        super().__init__(Handler)
+        self.url += "/ml-100k.zip"
 
 
 @pytest.fixture

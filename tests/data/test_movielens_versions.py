@@ -13,6 +13,7 @@ from deepfm.data.sample import write_sample
 from deepfm.errors import ConfigError, DataError
 from tests.data.movielens_made import SIZES, write_1m, write_csv
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CSV_NAMES = ("movielens_latest_small", "movielens_20m", "movielens_25m", "movielens_32m")
 DAT = {
     "ratings.dat": "1::7::5::978300760\n2::1::3::978300761\n1::1::1::978300759\n4::7::4::978300762\n",
@@ -23,14 +24,6 @@ CSV = {
     "ratings.csv": "userId,movieId,rating,timestamp\n1,1,0.5,964982703\n1,7,4.5,964982704\n2,7,5.0,964982705\n",
     "movies.csv": 'movieId,title,genres\n1,"Caf\xe9, Noir (1995)",Action|War\n7,Plain,(no genres listed)\n',
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from deepfm.engine.progress import progress_observers
 from deepfm.errors import DataError, SchemaError
 from deepfm.training.experiment import train_experiment
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SCHEMA = """
 label: click
 user: user
@@ -33,14 +34,6 @@ columns:
 """
 OPTIONS = ["data.dataset_name=table", "device=cpu", "training.metric=auc", "training.num_epochs=4"]
 OPTIONS += ["training.batch_size=100", "training.lr=0.01", "dnn.hidden_units=[16]", "feature.fm_embed_dim=8"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def rows(count: int, seed: int) -> pl.DataFrame:

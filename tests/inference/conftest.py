@@ -3,21 +3,19 @@
 import shutil
 
 import pytest
-import torch
 
 from deepfm.data.negatives import load_candidates
 from deepfm.data.sample import write_sample
 from deepfm.engine.run import RunFolder
 from tests.conftest import SMALL as SIZES
+from tests.conftest import single_thread
 from tests.inference.runs import TABLE_SCHEMA, table_rows, train
 
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="package")

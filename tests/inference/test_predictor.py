@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from deepfm.cli import main
 from deepfm.data.table_rows import frames
@@ -17,14 +16,6 @@ from deepfm.errors import DataError, RunError
 from deepfm.inference import Predictor
 from deepfm.training.experiment import evaluate_run
 from tests.data.test_table import OPTIONS, SCHEMA, rows
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from deepfm.training.experiment import open_data
 from deepfm.training.trainer import Trainer
 from deepfm.utils.seeding import random_stream, seed_everything
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[2]
 PEER = ROOT / ".bench" / "fuxictr" / "bin" / "python"
 SUM, MEAN = "layers.MaskedSumPooling()", "layers.MaskedAveragePooling()"
@@ -79,14 +80,6 @@ DATASET = {
     "label_col": {"name": "click", "dtype": "float"},
 }
 ROWS = {"train": 640, "valid": 300, "test": 200}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

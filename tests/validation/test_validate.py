@@ -15,13 +15,7 @@ from deepfm.validation import DEFAULT_MODELS, print_report, validate
 from tests.validation import faults
 from tests.validation.faults import CONFIG, Linear, sets
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

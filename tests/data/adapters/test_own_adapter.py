@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from deepfm.cli import main
 from deepfm.config import load_config
@@ -15,16 +14,9 @@ from deepfm.data.movielens_archive import ARCHIVES
 from deepfm.engine.run import RunFolder
 from deepfm.training.experiment import evaluate_run, resume_experiment, train_experiment
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "adapters.md").read_text(encoding="utf-8")
 SMALL = ["device=cpu", "feature.fm_embed_dim=4", "dnn.hidden_units=[8]", "training.num_epochs=1", "training.metric=auc"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

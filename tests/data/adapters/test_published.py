@@ -19,17 +19,10 @@ from deepfm.errors import DataError
 from deepfm.inference.predictor import Predictor
 from deepfm.training.experiment import evaluate_run, resume_experiment, train_experiment
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS = 600
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["device=cpu", "feature.fm_embed_dim=4", "dnn.hidden_units=[8]", "training.num_epochs=2", "training.metric=auc"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def criteo_rows(seed: int = 0) -> list[list[str]]:
