@@ -15,6 +15,7 @@ from deepfm.data.adapter import DataInfo
 from deepfm.data.history import Histories, event_order, histories_before
 from deepfm.data.interactions import InteractionDataset, TrainingInteractions
 from deepfm.data.movielens_archive import ARCHIVES
+from deepfm.data.movielens_fields import HISTORY, ITEM_FIELDS, MAX_GENRES, USER_FIELDS, ZIP_PREFIX_LENGTH
 from deepfm.data.movielens_files import RawMovieLens, load_movielens
 from deepfm.data.movielens_table import AGE_BUCKETS
 from deepfm.data.negatives import (
@@ -34,18 +35,7 @@ from deepfm.errors import DataError
 from deepfm.utils.logging import get_logger
 from deepfm.utils.seeding import random_stream
 
-ZIP_PREFIX_LENGTH = 3
-MAX_GENRES = 6
-USER_FIELDS = {
-    "user_id": 16,
-    "gender": 4,
-    "age": 4,
-    "occupation": 8,
-    "zip_prefix": 8,
-}  # name → embedding width
-ITEM_FIELDS = {"movie_id": 16, "genres": 8}
 CANDIDATE_BYTES = 60  # of an evaluation row: user, item and label, and what drawing takes for a while
-HISTORY = "history"  # the movies that a user liked before
 
 Table = dict[str, NDArray[Any]]
 log = get_logger(__name__)
@@ -120,7 +110,8 @@ class MovieLensAdapter:
 
         save_encoders(self.encoders, run.encoders)
         save_candidates(self.candidates, run.candidates)
-        movielens_entities(self).save(run)
+        likes = self.visible_likes("test") if self.max_history else None
+        movielens_entities(self.raw, likes, self.max_history).save(run)
 
     def training_likes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """`(P,)` users and `(P,)` movies of the training likes, as positions in the tables."""

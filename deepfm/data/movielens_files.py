@@ -17,12 +17,12 @@ from deepfm.data.movielens_download import (
     read_files,
     sample_banner,
 )
+from deepfm.data.movielens_fields import SAMPLE_TITLE
 from deepfm.data.movielens_table import RawTable
 from deepfm.errors import ConfigError, DataError
 from deepfm.utils import get_logger
 
 SOURCES = ("auto", "files", "download", "sample")
-SAMPLE_TITLE = "Sample Movie "  # how every title of the generated sample begins
 LIKE = 4  # a rating of at least this is a like
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from deepfm.data import table_columns as cells
 from deepfm.data.entities import Entities
 from deepfm.data.history import event_order
-from deepfm.data.movielens import HISTORY, ITEM_FIELDS, USER_FIELDS, ZIP_PREFIX_LENGTH, MovieLensAdapter
+from deepfm.data.movielens_fields import HISTORY, ITEM_FIELDS, USER_FIELDS, ZIP_PREFIX_LENGTH
+from deepfm.data.movielens_files import RawMovieLens
 from deepfm.data.movielens_table import AGE_BUCKETS
 from deepfm.data.table_columns import Where
 from deepfm.data.table_files import require_columns
@@ -22,20 +23,23 @@ PLACE = "place of the user"  # nobody's column has this name
 GENRE_SEPARATOR = "|"
 
 
-def movielens_entities(adapter: MovieLensAdapter) -> Entities:
+def movielens_entities(
+    raw: RawMovieLens, likes: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None, max_history: int
+) -> Entities:
     """What a run keeps: users with their latest likes, oldest first, movies with titles, and all rated pairs.
 
-    The likes are those that a history of the test may hold, so that a run gives its test rows the scores that it
-    reported. Without histories there are none.
+    Args:
+        likes: users, order numbers and movies, each `(E,)`, of the likes that a history of the test may hold, so that a
+            run gives its test rows the scores that it reported; None without histories.
+        max_history: how many likes of a user are kept.
     """
-    raw = adapter.raw
     users = pl.DataFrame({name: raw.users[name].tolist() for name in (USER, *USER_COLUMNS) if name in raw.users})
-    if adapter.max_history:
-        places, numbers, movies = adapter.visible_likes("test")
+    if likes is not None:
+        places, numbers, movies = likes
         order = np.lexsort((numbers, places))
         liked = pl.DataFrame({USER: raw.users[USER][places[order]], HISTORY: raw.movies[ITEM][movies[order]]})
-        likes = liked.group_by(USER, maintain_order=True).agg(pl.col(HISTORY).tail(adapter.max_history))
-        users = users.join(likes, on=USER, how="left", maintain_order="left")
+        latest = liked.group_by(USER, maintain_order=True).agg(pl.col(HISTORY).tail(max_history))
+        users = users.join(latest, on=USER, how="left", maintain_order="left")
     movies_table = {ITEM: raw.movies[ITEM], TITLE: raw.movies[TITLE].tolist()}
     items = pl.DataFrame(movies_table | {"genres": [list(genres) for genres in raw.movies["genres"]]})
     order = event_order(raw.timestamps).argsort()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from deepfm.data.movielens_files import SAMPLE_TITLE
+from deepfm.data.movielens_fields import SAMPLE_TITLE
 from deepfm.data.movielens_table import GENRES
 from deepfm.errors import DataError
 from deepfm.utils import random_stream
