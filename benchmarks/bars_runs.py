@@ -61,14 +61,14 @@ def configure(name: str, seed: int, data_dir: Path | None = None, overrides: Seq
 @cache
 def data_hash(data: DataConfig) -> str:
     """The `data.hash` that a run on these files has."""
-    from deepfm.data.table import TableAdapter
+    from deepfm.data.tables.adapter import TableAdapter
 
     return TableAdapter(data.data_dir, data).info.hash
 
 
 def changes(run: RunFolder, wanted: ExperimentConfig) -> list[str]:
     """What of a run's settings, its places aside, is not as wanted."""
-    from deepfm.data.table_schema import TableSchema
+    from deepfm.data.tables.schema import TableSchema
     from deepfm.training.experiment import run_config
 
     own, other = _flat(run_config(run)), _flat(wanted)

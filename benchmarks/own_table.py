@@ -52,8 +52,8 @@ def measure(path: Path, streaming: str, threads: int) -> dict[str, float]:
     import torch
 
     from deepfm.config import load_config
-    from deepfm.data.table import TableAdapter
-    from deepfm.data.table_encoder import TableEncoder
+    from deepfm.data.tables.adapter import TableAdapter
+    from deepfm.data.tables.encoder import TableEncoder
     from deepfm.inference import Predictor
     from deepfm.models import create_model
     from deepfm.training.trainer import Trainer
@@ -92,8 +92,8 @@ def encoding(path: Path) -> dict[str, float]:
     import polars as pl
 
     from deepfm.config import load_config
-    from deepfm.data.table import TableAdapter
-    from deepfm.data.table_encoder import TableEncoder
+    from deepfm.data.tables.adapter import TableAdapter
+    from deepfm.data.tables.encoder import TableEncoder
 
     overrides = ["data.dataset_name=table", f"data.table={path}", "data.split_strategy=random", "data.label=click"]
     config = load_config(None, overrides)

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.dataset import TabularDataset
-from deepfm.data.frames import polars_frame
-from deepfm.data.table_encoder import TableEncoder
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.encoder import TableEncoder
+from deepfm.data.tables.frames import polars_frame
+from deepfm.data.tables.schema import TableSchema
 from deepfm.engine.settings import load_settings, nearest
 from deepfm.errors import ConfigError, DeepFMError
 from deepfm.models import create_model
@@ -51,7 +51,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
     Args:
         model: a name of `deepfm.models.MODELS`.
         columns: a frame's column by its name, or an array's by its position, → keys of
-            `deepfm.data.table_schema.TableColumn` such as `{"type": "sparse", "min_count": 2}`; columns left out are
+            `deepfm.data.tables.schema.TableColumn` such as `{"type": "sparse", "min_count": 2}`; columns left out are
             inferred.
         validation_fraction: of the rows, held out to find the best epoch; 0 for none.
         random_state: what the held-out rows, weights, row order and dropout depend on.

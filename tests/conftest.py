@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from deepfm.config import DATA_DIR_VARIABLE, DataConfig
+from deepfm.data.grouplens.download import FILES
 from deepfm.data.movielens import MovieLensAdapter
-from deepfm.data.movielens_download import FILES
 from deepfm.data.sample import write_sample
 from deepfm.utils.logging import configure_console
 
@@ -57,7 +57,7 @@ def movielens_dir() -> Path:
             return place
     if NAMED_DATA:
         pytest.fail(f"{DATA_DIR_VARIABLE}={NAMED_DATA} holds no MovieLens-100K")
-    from deepfm.data.movielens_download import download_movielens
+    from deepfm.data.grouplens.download import download_movielens
     from deepfm.errors import DataError
 
     try:

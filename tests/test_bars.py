@@ -16,7 +16,7 @@ from torch import nn
 from deepfm.config import ExperimentConfig, load_config
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.schema import TableSchema
 from deepfm.engine.loop import fit
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.optim import build_optimizer

@@ -265,7 +265,7 @@ class TestEvaluate:
         assert results_of(runs[0])["test"] != results_of(runs[1])["test"]
 
     def test_json_is_all_that_is_on_stdout_whatever_is_warned_of(self, cli, small_dir, no_plots, monkeypatch):
-        from deepfm.data import movielens_files
+        from deepfm.data.grouplens import files as movielens_files
         from deepfm.errors import DataError
 
         def no_network(*_):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from deepfm.cli import main
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.schema import TableSchema
 
 
 @pytest.fixture

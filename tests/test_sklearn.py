@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from deepfm.data.frames import polars_frame
+from deepfm.data.tables.frames import polars_frame
 from deepfm.models import MODELS
 from deepfm.sklearn import CTRClassifier, _held_out
 

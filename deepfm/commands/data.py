@@ -12,7 +12,7 @@ from deepfm.commands.arguments import (
 )
 
 if TYPE_CHECKING:
-    from deepfm.data.describe import TableDescription
+    from deepfm.data.tables.describe import TableDescription
 
 HELP = "Fetch, check, generate or describe the data."
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from deepfm.data.movielens_archive import archive_of, fetch_archive
+    from deepfm.data.grouplens.archive import archive_of, fetch_archive
 
     archive = archive_of(args.dataset)
     folder = args.folder or archive.folder
@@ -62,7 +62,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from deepfm.data.movielens_files import check_files
+    from deepfm.data.grouplens.files import check_files
 
     print(json.dumps(check_files(args.folder), indent=2))
     return 0
@@ -114,12 +114,12 @@ def _describe(args: argparse.Namespace) -> int:
 def _describe_table(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from deepfm.data.csv_files import ReadOptions
-    from deepfm.data.describe import describe_table
-    from deepfm.data.infer import SEEN_ROWS, infer_schema
-    from deepfm.data.table_files import reading, scan_table
-    from deepfm.data.table_schema import TableSchema
-    from deepfm.data.table_split import split_table
+    from deepfm.data.tables.csv_files import ReadOptions
+    from deepfm.data.tables.describe import describe_table
+    from deepfm.data.tables.files import reading, scan_table
+    from deepfm.data.tables.infer import SEEN_ROWS, infer_schema
+    from deepfm.data.tables.schema import TableSchema
+    from deepfm.data.tables.split import split_table
     from deepfm.errors import ConfigError
 
     roles = {role: getattr(args, role) for role in ("label", "user", "item", "time")}

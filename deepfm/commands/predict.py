@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score and write, a part of the rows at a time."""
-    from deepfm.data.csv_files import ReadOptions
-    from deepfm.data.table_files import table_paths
+    from deepfm.data.tables.csv_files import ReadOptions
+    from deepfm.data.tables.files import table_paths
     from deepfm.errors import ConfigError
     from deepfm.inference import Predictor
     from deepfm.utils.logging import configure_console
@@ -79,7 +79,7 @@ def write_frames(parts: Iterator["pl.DataFrame"], output: Path) -> int:
 def _columns(batches: Iterator[Any], kept: list[str], where: str) -> Iterator["pl.DataFrame"]:
     import polars as pl
 
-    from deepfm.data.table_files import require_columns
+    from deepfm.data.tables.files import require_columns
 
     for batch in batches:
         require_columns(batch.rows.lazy(), kept, where)

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 def _infer(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from deepfm.data.infer import infer_schema, to_yaml
+    from deepfm.data.tables.infer import infer_schema, to_yaml
     from deepfm.errors import RunError
     from deepfm.utils.io import write_text
 
@@ -53,8 +53,8 @@ def _infer(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     import sys
 
-    from deepfm.data.table_check import check_table
-    from deepfm.data.table_schema import TableSchema
+    from deepfm.data.tables.check import check_table
+    from deepfm.data.tables.schema import TableSchema
     from deepfm.reporting import Column, Table, print_table
 
     found = check_table(_table(args), TableSchema.load(args.schema), args.file)
@@ -67,8 +67,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> "pl.LazyFrame":
-    from deepfm.data.csv_files import ReadOptions
-    from deepfm.data.table_files import scan_table
+    from deepfm.data.tables.csv_files import ReadOptions
+    from deepfm.data.tables.files import scan_table
 
     columns = tuple(name.strip() for name in args.columns.split(",")) if args.columns else None
     return scan_table(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from deepfm.config import DataConfig
 from deepfm.data.adapter import DataInfo
+from deepfm.data.grouplens.archive import ARCHIVES
+from deepfm.data.grouplens.columns import AGE_BUCKETS
+from deepfm.data.grouplens.fields import HISTORY, ITEM_FIELDS, MAX_GENRES, USER_FIELDS, ZIP_PREFIX_LENGTH
+from deepfm.data.grouplens.files import RawMovieLens, load_movielens
 from deepfm.data.history import Histories, event_order, histories_before
 from deepfm.data.interactions import InteractionDataset, TrainingInteractions
-from deepfm.data.movielens_archive import ARCHIVES
-from deepfm.data.movielens_fields import HISTORY, ITEM_FIELDS, MAX_GENRES, USER_FIELDS, ZIP_PREFIX_LENGTH
-from deepfm.data.movielens_files import RawMovieLens, load_movielens
-from deepfm.data.movielens_table import AGE_BUCKETS
 from deepfm.data.negatives import (
     Candidates,
     NegativeSampler,
@@ -106,7 +106,7 @@ class MovieLensAdapter:
 
     def save(self, run: RunFolder) -> None:
         """Write what later commands need: encoders and candidates, users, movies and what was rated."""
-        from deepfm.data.movielens_rows import movielens_entities  # polars is loaded where it is needed
+        from deepfm.data.grouplens.rows import movielens_entities  # polars is loaded where it is needed
 
         save_encoders(self.encoders, run.encoders)
         save_candidates(self.candidates, run.candidates)
@@ -323,7 +323,7 @@ class MovieLensAdapter:
 def _load(dataset_name: str, data_dir: str | Path, source: str) -> RawMovieLens:
     if dataset_name == "movielens" or dataset_name not in ARCHIVES:  # a name of one's own for the first
         return load_movielens(data_dir, source)
-    from deepfm.data.movielens_versions import load_version  # polars is loaded for these alone
+    from deepfm.data.grouplens.versions import load_version  # polars is loaded for these alone
 
     return load_version(dataset_name, data_dir, source)
 

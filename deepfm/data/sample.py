@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from deepfm.data.movielens_fields import SAMPLE_TITLE
-from deepfm.data.movielens_table import GENRES
+from deepfm.data.grouplens.columns import GENRES
+from deepfm.data.grouplens.fields import SAMPLE_TITLE
 from deepfm.errors import DataError
 from deepfm.utils import random_stream
 from deepfm.utils.io import write_bytes

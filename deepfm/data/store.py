@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deepfm.data.table_rows import EncodedRows
+from deepfm.data.tables.rows import EncodedRows
 from deepfm.errors import DataError
 from deepfm.utils.io import write_json
 

@@ -12,7 +12,7 @@ from deepfm.data.batches import Features
 from deepfm.data.dataset import Rows, TabularDataset
 from deepfm.data.schema import DatasetSchema
 from deepfm.data.store import LABEL, Shard, joined, read_shard
-from deepfm.data.table_rows import EncodedRows
+from deepfm.data.tables.rows import EncodedRows
 from deepfm.utils.seeding import random_stream
 
 Batch = tuple[Features, Tensor] | tuple[Features, Tensor, Tensor]

@@ -2,12 +2,12 @@
 
 import polars as pl
 
-from deepfm.data import table_columns as cells
 from deepfm.data.entities import Entities
-from deepfm.data.movielens_rows import MovieLensRows
-from deepfm.data.table_encoder import TableEncoder
-from deepfm.data.table_entities import item_columns, user_columns
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.grouplens.rows import MovieLensRows
+from deepfm.data.tables import columns as cells
+from deepfm.data.tables.encoder import TableEncoder
+from deepfm.data.tables.entities import item_columns, user_columns
+from deepfm.data.tables.schema import TableSchema
 
 KEY = "key of the rows"  # nobody's column has this name
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepfm.data.adapters import preparation
-from deepfm.data.csv_files import ReadOptions
 from deepfm.data.entities import Entities
-from deepfm.data.movielens_rows import MovieLensRows
+from deepfm.data.grouplens.rows import MovieLensRows
 from deepfm.data.saved_encoders import load_encoders
 from deepfm.data.schema import DatasetSchema
-from deepfm.data.table_encoder import TableEncoder
-from deepfm.data.table_files import DEFAULT, require_columns, scan_table
-from deepfm.data.table_rows import frames
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.csv_files import ReadOptions
+from deepfm.data.tables.encoder import TableEncoder
+from deepfm.data.tables.files import DEFAULT, require_columns, scan_table
+from deepfm.data.tables.rows import frames
+from deepfm.data.tables.schema import TableSchema
 from deepfm.engine.device import resolve_device
 from deepfm.engine.run import RunFolder
 from deepfm.errors import CheckpointError, RunError

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from deepfm.data.csv_files import ReadOptions
 from deepfm.data.entities import Entities
-from deepfm.data.movielens_rows import TITLE, MovieLensRows
-from deepfm.data.table_files import DEFAULT, SUFFIXES, reading, require_columns, scan_table
+from deepfm.data.grouplens.rows import TITLE, MovieLensRows
+from deepfm.data.tables.csv_files import ReadOptions
+from deepfm.data.tables.files import DEFAULT, SUFFIXES, reading, require_columns, scan_table
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError, RunError
 from deepfm.inference.pairs import keys_of, pair_rows

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from deepfm.config import DataConfig, load_config
 from deepfm.data.dataset import TabularDataset
+from deepfm.data.grouplens.fields import HISTORY
 from deepfm.data.history import TIES, Histories, event_order, histories_before
 from deepfm.data.interactions import InteractionDataset, TrainingInteractions
 from deepfm.data.movielens import MovieLensAdapter
-from deepfm.data.movielens_fields import HISTORY
 from deepfm.data.negatives import Candidates, NegativeSampler
 from deepfm.data.schema import DatasetSchema, FieldSchema
 from deepfm.engine.loop import fit

@@ -3,8 +3,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from deepfm.data.movielens_files import FILES, hash_files, load_movielens, parse_movielens
-from deepfm.data.movielens_table import GENRES
+from deepfm.data.grouplens.columns import GENRES
+from deepfm.data.grouplens.files import FILES, hash_files, load_movielens, parse_movielens
 from deepfm.data.sample import OCCUPATIONS, RATING_SHARES, generate_sample, write_sample
 from deepfm.errors import DataError
 

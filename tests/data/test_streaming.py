@@ -16,13 +16,13 @@ from deepfm.config import load_config
 from deepfm.data import store
 from deepfm.data.store import StoreWriter, open_store
 from deepfm.data.streaming import StreamedDataset
-from deepfm.data.table_rows import EncodedRows
-from deepfm.data.table_schema import TableColumn, TableSchema
+from deepfm.data.tables.rows import EncodedRows
+from deepfm.data.tables.schema import TableColumn, TableSchema
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 from deepfm.models import create_model
 from deepfm.training.evaluation import score_rows
-from tests.data.test_table import rows
+from tests.data.tables.test_adapter import rows
 
 SCHEMA = TableSchema(
     "click",

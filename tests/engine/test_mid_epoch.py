@@ -12,7 +12,7 @@ from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
 from deepfm.data.store import StoreWriter, open_store
 from deepfm.data.streaming import StreamedDataset
-from deepfm.data.table_encoder import EncodedRows
+from deepfm.data.tables.encoder import EncodedRows
 from deepfm.engine.checkpoint import load_fit
 from deepfm.engine.loop import Observer, fit
 from deepfm.engine.loop_settings import LoopSettings

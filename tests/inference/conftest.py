@@ -49,7 +49,7 @@ def films(request, tmp_path_factory):
     )  # fmt: skip
     import polars as pl
 
-    from deepfm.data.movielens_files import load_movielens
+    from deepfm.data.grouplens.files import load_movielens
 
     raw = load_movielens(folder / "data", "files")
     test = load_candidates(RunFolder(folder / "run").candidates)["test"]

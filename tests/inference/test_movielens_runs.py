@@ -6,7 +6,7 @@ import pytest
 
 from deepfm import Predictor
 from deepfm.data.entities import Entities
-from deepfm.data.movielens_rows import MovieLensRows
+from deepfm.data.grouplens.rows import MovieLensRows
 from deepfm.data.saved_encoders import load_encoders
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError

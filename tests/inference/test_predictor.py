@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from deepfm.cli import main
-from deepfm.data.table_rows import frames
+from deepfm.data.tables.rows import frames
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError, RunError
 from deepfm.inference import Predictor
 from deepfm.training.experiment import evaluate_run
-from tests.data.test_table import OPTIONS, SCHEMA, rows
+from tests.data.tables.test_adapter import OPTIONS, SCHEMA, rows
 
 
 @pytest.fixture(scope="module")

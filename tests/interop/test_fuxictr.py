@@ -15,7 +15,7 @@ import yaml
 from deepfm.cli import main
 from deepfm.config import load_config
 from deepfm.data.schema import DatasetSchema, FeatureType, FieldSchema
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.schema import TableSchema
 from deepfm.engine.loop import Observer
 from deepfm.errors import ConfigError, DeepFMError
 from deepfm.interop.fuxictr import Experiment, read_experiment, translate

@@ -9,10 +9,10 @@ from torch import nn
 
 from deepfm.config import DataConfig, load_config
 from deepfm.data.dataset import TabularDataset
+from deepfm.data.grouplens.fields import HISTORY
 from deepfm.data.history import Histories
 from deepfm.data.interactions import Blocks, CatalogueBlock, InteractionDataset, TrainingInteractions
 from deepfm.data.movielens import MovieLensAdapter
-from deepfm.data.movielens_fields import HISTORY
 from deepfm.data.negatives import NegativeSampler
 from deepfm.engine.loop import fit
 from deepfm.errors import ConfigError

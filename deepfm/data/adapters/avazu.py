@@ -16,9 +16,9 @@ import polars as pl
 
 from deepfm.config import DataConfig
 from deepfm.data.adapters.tables import folder_of, open_published, split_by_rows
-from deepfm.data.table import TableAdapter
-from deepfm.data.table_files import find_table, reading, require_columns
-from deepfm.data.table_schema import TableColumn, TableSchema
+from deepfm.data.tables.adapter import TableAdapter
+from deepfm.data.tables.files import find_table, reading, require_columns
+from deepfm.data.tables.schema import TableColumn, TableSchema
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 

@@ -15,12 +15,12 @@ import polars as pl
 
 from deepfm.config import DataConfig
 from deepfm.data.adapters.tables import folder_of, open_published, split_by_rows
-from deepfm.data.csv_files import ReadOptions
 from deepfm.data.negatives import NegativeSampler
-from deepfm.data.table import TableAdapter
-from deepfm.data.table_files import reading, require_columns, scan_table
-from deepfm.data.table_schema import TableColumn, TableSchema
-from deepfm.data.table_source import TableSource, digest
+from deepfm.data.tables.adapter import TableAdapter
+from deepfm.data.tables.csv_files import ReadOptions
+from deepfm.data.tables.files import reading, require_columns, scan_table
+from deepfm.data.tables.schema import TableColumn, TableSchema
+from deepfm.data.tables.source import TableSource, digest
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 from deepfm.utils.seeding import random_stream

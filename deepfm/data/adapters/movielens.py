@@ -3,8 +3,8 @@
 from typing import Any
 
 from deepfm.config import DataConfig
+from deepfm.data.grouplens.archive import ARCHIVES
 from deepfm.data.movielens import MovieLensAdapter
-from deepfm.data.movielens_archive import ARCHIVES
 
 
 def open_movielens(config: DataConfig, *, seed: int = 42, max_history: int = 0, **_: Any) -> MovieLensAdapter:

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from deepfm.config import DataConfig
-from deepfm.data.table import TableAdapter
-from deepfm.data.table_schema import TableSchema
-from deepfm.data.table_source import open_source
+from deepfm.data.tables.adapter import TableAdapter
+from deepfm.data.tables.schema import TableSchema
+from deepfm.data.tables.source import open_source
 from deepfm.engine.run import RunFolder
 
 Prepare = Callable[[pl.LazyFrame, str, int], pl.LazyFrame]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from deepfm.data.table_files import SUFFIXES, reading, scan_table
+from deepfm.data.tables.files import SUFFIXES, reading, scan_table
 from deepfm.interop.fuxictr.keys import Keys
 from deepfm.interop.fuxictr.reading import Experiment
 

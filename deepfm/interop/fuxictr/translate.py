@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from deepfm.config import ExperimentConfig
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.schema import TableSchema
 from deepfm.engine.settings import build_settings
 from deepfm.errors import ConfigError
 from deepfm.interop.fuxictr.column_kinds import Surroundings

@@ -10,7 +10,7 @@ import pytest
 from deepfm.cli import main
 from deepfm.config import load_config
 from deepfm.data.adapters import dataset_names
-from deepfm.data.movielens_archive import ARCHIVES
+from deepfm.data.grouplens.archive import ARCHIVES
 from deepfm.engine.run import RunFolder
 from deepfm.training.experiment import evaluate_run, resume_experiment, train_experiment
 

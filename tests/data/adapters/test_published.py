@@ -13,7 +13,7 @@ from deepfm.data.adapters import criteo, open_adapter
 from deepfm.data.adapters.avazu import CATEGORIES, avazu_schema, expand_hour
 from deepfm.data.adapters.criteo import criteo_x1_schema, criteo_x4_schema, fill_counts
 from deepfm.data.adapters.frappe import CONTEXTS, frappe_schema, with_negatives
-from deepfm.data.table_schema import TableSchema
+from deepfm.data.tables.schema import TableSchema
 from deepfm.engine.run import RunFolder
 from deepfm.errors import DataError
 from deepfm.inference.predictor import Predictor
@@ -166,7 +166,7 @@ class TestCriteo:
         frame = pl.DataFrame(
             {name: [row[place] or None for row in rows] for place, name in enumerate(criteo.COLUMNS)}
         ).lazy()
-        from deepfm.data.table_columns import log_bucket, number
+        from deepfm.data.tables.columns import log_bucket, number
 
         counts = fill_counts(frame, "x").select(log_bucket(number("I1", pl.String(), "x")))
         assert counts.collect().to_series().to_list() == expected

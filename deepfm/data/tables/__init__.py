@@ -1,0 +1,1 @@
+"""Any table: files and frames read, columns described, encoders fitted, rows encoded."""
