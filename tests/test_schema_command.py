@@ -56,6 +56,45 @@ def test_nothing_is_overwritten_unasked(described, capsys):
     assert (described / "s.yaml").read_bytes() != before
 
 
+def test_the_table_itself_is_never_replaced(clicks, capsys):
+    before = (clicks / "clicks.csv").read_bytes()
+    assert main(["schema", "infer", str(clicks / "clicks.csv"), "-o", str(clicks / "clicks.csv"), "--overwrite"]) == 2
+    assert "is a file of the table that is read" in capsys.readouterr().err
+    assert (clicks / "clicks.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_first_bad_row_and_what_stands_in_it(tmp_path, capsys, suffix):
+    prices = ["1.5"] * 6000
+    prices[9], prices[4000] = "cheap", "dear"
+    frame = pl.DataFrame({"click": [0, 1] * 3000, "price": prices, "device": ["web", "ios"] * 3000})
+    (tmp_path / "s.yaml").write_text("label: click\ncolumns: {price: {type: dense}, device: {type: dense}}\n")
+    file = tmp_path / f"t.{suffix}"
+    (frame.write_csv if suffix == "csv" else frame.write_parquet)(file)
+    assert main(["schema", "check", str(file), str(tmp_path / "s.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "holds 'cheap' in row 10 (2 such rows)" in said
+    assert "holds 'web' in row 1 (6,000 such rows)" in said
+
+
+def test_vectors_and_weights_are_looked_at(tmp_path, capsys):
+    frame = pl.DataFrame({"click": [0, 1] * 50, "item": list(range(100)), "w": [0.0] * 100})
+    frame.write_csv(tmp_path / "t.csv")
+    columns = f"{{item: {{type: vector, vectors: {tmp_path / 'none.parquet'}}}}}"
+    (tmp_path / "s.yaml").write_text(f"label: click\nweight: w\ncolumns: {columns}\n")
+    assert main(["schema", "check", str(tmp_path / "t.csv"), str(tmp_path / "s.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "none.parquet does not exist; name a Parquet file of two columns" in said
+    assert "weight column 'w'" in said
+    assert "is 0 in every row" in said
+
+
+@pytest.mark.parametrize("names", ["", "a,,b"])
+def test_names_that_are_none(clicks, capsys, names):
+    assert main(["schema", "infer", str(clicks / "clicks.csv"), "--columns", names]) == 2
+    assert "has an empty name" in capsys.readouterr().err
+
+
 def test_a_table_fits_its_own_schema(described, capsys):
     assert main(["schema", "check", str(described / "clicks.parquet"), str(described / "s.yaml")]) == 0
     assert "400 rows" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepfm.config import ExperimentConfig
+    from deepfm.data.tables.csv_files import ReadOptions
     from deepfm.engine.run import RunFolder
     from deepfm.reporting import Table
 
@@ -54,9 +55,34 @@ def table_settings(args: argparse.Namespace) -> list[str]:
         for name in ("label", "user", "item", "time", "separator", "encoding", "on_bad_row")
     }
     settings = [f"data.{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
-    if getattr(args, "columns", None):
-        settings.append(f"data.columns={json.dumps([name.strip() for name in args.columns.split(',')])}")
+    if getattr(args, "columns", None) is not None:
+        settings.append(f"data.columns={json.dumps(column_names(args))}")
     return settings
+
+
+def column_names(args: argparse.Namespace) -> list[str] | None:
+    """What `--columns` lists; None where it is not given.
+
+    Raises:
+        ConfigError: it lists nothing.
+    """
+    from deepfm.errors import ConfigError
+
+    if args.columns is None:
+        return None
+    names = [name.strip() for name in args.columns.split(",")]
+    if not all(names):
+        raise ConfigError(f"--columns {args.columns!r} has an empty name; expected names with commas between them")
+    return names
+
+
+def read_options(args: argparse.Namespace) -> "ReadOptions":
+    """How `add_table_arguments` says that files are read."""
+    from deepfm.data.tables.csv_files import ReadOptions
+
+    names = column_names(args)
+    columns = None if names is None else tuple(names)
+    return ReadOptions(columns, args.separator, args.encoding or "utf-8", args.on_bad_row or "fail")
 
 
 def add_quiet_argument(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +113,7 @@ def _data_settings(args: argparse.Namespace) -> list[str]:
                 "--label, --schema, --split and their like go with --data; give the table with --data FILE"
             )
         return []
-    three = Path(data).is_dir() and any(Path(data).glob("train.*")) and any(Path(data).glob("valid.*"))
+    three = holds_split(data)
     settings += ["data.dataset_name=table", f"data.{'data_dir' if three else 'table'}={json.dumps(data)}"]
     if args.schema:
         settings.append(f"data.table_schema={json.dumps(args.schema)}")
@@ -100,12 +126,21 @@ def _data_settings(args: argparse.Namespace) -> list[str]:
     return settings
 
 
+def holds_split(data: str) -> bool:
+    """Whether a folder's files are the split: it holds `train` and `valid`."""
+    return Path(data).is_dir() and all(any(Path(data).glob(f"{stem}.*")) for stem in ("train", "valid"))
+
+
 def config_name(args: argparse.Namespace, config: "ExperimentConfig") -> str:
     """What a configuration's runs are filed under: its file's name, or the model's without a file."""
     if args.config:
         return Path(args.config).stem
     data = getattr(args, "data", None)
-    return config.model_name if data is None else f"{Path(data).name.split('.')[0] or 'table'}-{config.model_name}"
+    if data is None:
+        return config.model_name
+    from deepfm.utils.io import table_name
+
+    return f"{table_name(data).split('.')[0] or 'table'}-{config.model_name}"
 
 
 def runs_place(args: argparse.Namespace) -> Path:

@@ -8,7 +8,9 @@ from deepfm.commands.arguments import (
     add_config_arguments,
     add_role_arguments,
     add_table_arguments,
+    holds_split,
     load_experiment,
+    read_options,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("--seed", type=int, default=0)
     describe.add_argument("file", nargs="?", metavar="FILE", help="a table; left out: the data of --config")
     describe.add_argument("--schema", metavar="FILE", help="the table's schema; left out: inferred")
+    describe.add_argument("--split", choices=("random", "temporal", "leave_one_out"), help="how the table is split")
     describe.add_argument("--json", action="store_true", help="print JSON")
     add_role_arguments(describe)
     add_table_arguments(describe)
@@ -114,12 +117,7 @@ def _describe(args: argparse.Namespace) -> int:
 def _describe_table(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from deepfm.data.tables.csv_files import ReadOptions
-    from deepfm.data.tables.describe import describe_table
-    from deepfm.data.tables.files import reading, scan_table
-    from deepfm.data.tables.infer import SEEN_ROWS, infer_schema
-    from deepfm.data.tables.schema import TableSchema
-    from deepfm.data.tables.split import split_table
+    from deepfm.data.tables.describe import describe_data
     from deepfm.errors import ConfigError
 
     roles = {role: getattr(args, role) for role in ("label", "user", "item", "time")}
@@ -127,24 +125,17 @@ def _describe_table(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.file} is described as it is; leave out --config and --override")
     if args.schema and any(roles[role] for role in ("label", "user", "item")):
         raise ConfigError("--schema names label, user and item; leave out --label, --user and --item")
-    names = tuple(name.strip() for name in args.columns.split(",")) if args.columns else None
-    options = ReadOptions(names, args.separator, args.encoding or "utf-8", args.on_bad_row or "fail")
-    with reading(args.file):
-        frame = scan_table(args.file, options).head(SEEN_ROWS).collect(engine="streaming")
-    rows = frame.lazy()
-    if args.schema:
-        from dataclasses import replace
-
-        schema = TableSchema.load(args.schema)
-        schema = replace(schema, time=args.time) if args.time else schema
-    else:
-        schema = infer_schema(rows, **roles, where=args.file).schema
-    parts = split_table(rows, schema, "temporal" if args.time else "random", 0, 0, args.file)
-    found = describe_table(frame, schema, parts, args.file)
+    three = holds_split(args.file)
+    if three and args.split:
+        raise ConfigError(
+            f"{args.file} holds train and valid files, which are the split; leave out --split {args.split}"
+        )
+    split = args.split or ("temporal" if args.time else "random")
+    found = describe_data(args.file, None if three else split, read_options(args), args.schema, roles)
     if args.json:
         print(json.dumps(asdict(found), indent=2, allow_nan=False))
     else:
-        _print_description(found, f"{len(frame):,} rows of {args.file}")
+        _print_description(found, f"{sum(part.rows for part in found.parts):,} rows of {args.file}")
     return 0
 
 

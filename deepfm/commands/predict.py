@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepfm.commands.arguments import add_table_arguments
+from deepfm.commands.arguments import add_table_arguments, read_options
 
 if TYPE_CHECKING:
     import polars as pl
 
 HELP = "Score raw rows with a finished run."
 FORMATS = (".csv", ".parquet")
+PROBABILITY = "probability"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score and write, a part of the rows at a time."""
-    from deepfm.data.tables.csv_files import ReadOptions
     from deepfm.data.tables.files import table_paths
     from deepfm.errors import ConfigError
     from deepfm.inference import Predictor
@@ -39,12 +39,12 @@ def run(args: argparse.Namespace) -> int:
     paths = [path.resolve() for path in table_paths(args.data)]
     if output is not None and output.resolve() in paths:
         raise ConfigError(f"output {output} is a file that is read; name another")
-    names = tuple(name.strip() for name in args.columns.split(",")) if args.columns else None
-    options = ReadOptions(names, args.separator, args.encoding or "utf-8", args.on_bad_row or "fail")
+    options = read_options(args)
     predictor = Predictor.load(args.run, args.device)
-    kept = args.keep or predictor.ids
+    kept = _kept(args.keep, predictor.ids)
     started = time.perf_counter()
-    parts = _columns(predictor.batches(args.data, options), kept, args.data)
+    as_text = output is None or output.suffix == ".csv"
+    parts = _columns(predictor.batches(args.data, options), kept, args.data, as_text)
     if output is None:
         for number, part in enumerate(parts):
             sys.stdout.write(part.write_csv(include_header=not number))
@@ -76,14 +76,34 @@ def write_frames(parts: Iterator["pl.DataFrame"], output: Path) -> int:
         return (_write_parquet if output.name.endswith(".parquet") else _write_csv)(parts, beside)
 
 
-def _columns(batches: Iterator[Any], kept: list[str], where: str) -> Iterator["pl.DataFrame"]:
+def _kept(asked: list[str] | None, ids: list[str]) -> list[str]:
+    """The columns to write beside the probability, each once."""
+    from deepfm.errors import ConfigError
+
+    kept = list(dict.fromkeys(asked or ids))
+    if PROBABILITY in kept:
+        raise ConfigError(
+            f"--keep {PROBABILITY} is the name of the column that is written; leave it out, or rename it in the rows"
+        )
+    return kept
+
+
+def _columns(batches: Iterator[Any], kept: list[str], where: str, as_text: bool) -> Iterator["pl.DataFrame"]:
     import polars as pl
 
     from deepfm.data.tables.files import require_columns
+    from deepfm.errors import DataError
 
     for batch in batches:
-        require_columns(batch.rows.lazy(), kept, where)
-        yield batch.rows.select(kept).with_columns(pl.Series("probability", batch.probabilities))
+        types = require_columns(batch.rows.lazy(), kept, where)
+        nested = [name for name, kind in types.items() if kind.is_nested()]
+        if nested and as_text:
+            raise DataError(
+                f"column {nested[0]!r} of {where} holds lists, which CSV has no form for; write a .parquet file with "
+                "-o, or keep other columns with --keep"
+            )
+        probability = pl.Series(PROBABILITY, batch.probabilities)
+        yield pl.DataFrame([*(batch.rows[name] for name in kept), probability])
 
 
 def _write_csv(parts: Iterator["pl.DataFrame"], path: Path) -> int:

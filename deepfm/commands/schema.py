@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from deepfm.commands.arguments import add_role_arguments, add_table_arguments
+from deepfm.commands.arguments import add_role_arguments, add_table_arguments, read_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,10 +34,13 @@ def run(args: argparse.Namespace) -> int:
 def _infer(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from deepfm.data.tables.files import table_paths
     from deepfm.data.tables.infer import infer_schema, to_yaml
-    from deepfm.errors import RunError
+    from deepfm.errors import ConfigError, RunError
     from deepfm.utils.io import write_text
 
+    if args.output and Path(args.output).resolve() in [path.resolve() for path in table_paths(args.file)]:
+        raise ConfigError(f"output {args.output} is a file of the table that is read; name another with -o")
     if args.output and Path(args.output).exists() and not args.overwrite:
         raise RunError(f"{args.output} is there already; give --overwrite, or another file with -o")
     roles = {role: getattr(args, role) for role in ("label", "user", "item", "time")}
@@ -67,10 +70,6 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> "pl.LazyFrame":
-    from deepfm.data.tables.csv_files import ReadOptions
     from deepfm.data.tables.files import scan_table
 
-    columns = tuple(name.strip() for name in args.columns.split(",")) if args.columns else None
-    return scan_table(
-        args.file, ReadOptions(columns, args.separator, args.encoding or "utf-8", args.on_bad_row or "fail")
-    )
+    return scan_table(args.file, read_options(args))

@@ -14,6 +14,7 @@ from deepfm.commands.arguments import (
     new_run,
     print_results,
     runs_place,
+    table_settings,
 )
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ def _interrupted_run(args: argparse.Namespace) -> "RunFolder":
     if args.overwrite:
         raise ConfigError("--overwrite replaces a run and --resume continues it; expected one of them")
     if args.resume:
-        if args.config or args.override:
+        if args.config or args.override or args.data or args.schema or args.split or table_settings(args):
             raise ConfigError(
-                f"--resume {args.resume} continues with that run's own configuration; leave out --config and --override"
+                f"--resume {args.resume} continues with that run's own configuration and data; leave out all else"
             )
         folder = RunFolder(args.resume).require("config", "checkpoint")
         if folder.finished:

@@ -42,9 +42,15 @@ class VectorTable:
         """
         try:
             frame = pl.read_parquet(path)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"vectors file {path} does not exist; name a Parquet file of two columns, an id and a list of numbers"
+            ) from error
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = " ".join(str(error).split())[:150]
-            raise DataError(f"vectors file {path} cannot be read: {reason}; expected Parquet") from error
+            raise DataError(
+                f"vectors file {path} cannot be read: {reason}; expected a Parquet file, so write it again"
+            ) from error
         lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
         if frame.width != 2 or len(lists) != 1:
             raise DataError(

@@ -47,6 +47,7 @@ FILES = {
     "log": "train.log",
     "report": "report.html",
 }
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 
 class RunFolder:
@@ -106,6 +107,14 @@ class RunFolder:
         if not overwrite and (self.finished or self.checkpoint.exists()):
             what = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
             raise RunError(f"{self.path} already holds {what}; choose another output_dir or pass --overwrite")
+        if self.path.is_dir():
+            tables = [file.name for file in self.path.iterdir() if file.name.endswith(TABLES)]
+            foreign = sorted(set(tables) - set(FILES.values()))
+            if foreign and not self.config.exists():
+                raise RunError(
+                    f"{self.path} is no run and holds {foreign[0]}, a table that a run's files would stand beside; "
+                    "choose another output_dir"
+                )
         return self
 
     def create(self, overwrite: bool = False) -> "RunFolder":
@@ -205,7 +214,8 @@ class RunFolder:
                 for what, own in expected.items():
                     if metadata.get(what) != own:
                         raise CheckpointError(
-                            f"{self.weights} was trained with another {what}; give the run's own (data.data_dir=)"
+                            f"{self.weights} was trained with another {what}; give the run's own (data.data_dir=, or "
+                            "data.table= of a table)"
                         )
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, ValueError) as error:

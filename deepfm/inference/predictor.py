@@ -30,6 +30,10 @@ from deepfm.models.layers.kernels import scoring_kernels
 from deepfm.training.experiment import run_config
 from deepfm.training.scoring import SCORING_ROWS
 from deepfm.utils.io import read_json
+from deepfm.utils.logging import get_logger
+
+ENOUGH = 20  # rows from which on a column without one known value is no chance
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +142,20 @@ class Predictor:
         where = str(data) if isinstance(data, str | Path) else "the table"
         first_row = 0
         table = scan_table(data, options)
+        known: dict[str, bool] = {}
         for rows in frames(table, where):
             prepared = self._prepared(rows.lazy(), where, first_row)
-            logits = self._score(self.encoder.transform(prepared, where, first_row))
+            features = self.encoder.transform(prepared, where, first_row)
+            self._note_known(known, features)
+            logits = self._score(features)
             yield ScoredRows(rows, logits.numpy(), self._probabilities(logits).numpy())
             first_row += len(rows)
+        if first_row >= ENOUGH:
+            for name in (name for name, any_known in known.items() if not any_known):
+                log.warning(
+                    "every value of column %r of %s is empty or unknown to the run; compare with how its training data "
+                    "wrote them", name, where,
+                )  # fmt: skip
         if not first_row:
             require_columns(self._prepared(table, where), self.columns, where)
             none = np.zeros(0, dtype=np.float32)
@@ -150,6 +163,13 @@ class Predictor:
 
     def _prepared(self, rows: pl.LazyFrame, where: str, first_row: int = 0) -> pl.LazyFrame:
         return rows if self._prepare is None else self._prepare(rows, where, first_row)
+
+    def _note_known(self, known: dict[str, bool], features: dict[str, NDArray[Any]]) -> None:
+        """Which columns of listed ids have held a value that training knew."""
+        if isinstance(self.encoder, TableEncoder):
+            for name, index in self.encoder.unknown.items():
+                ids = features[name]
+                known[name] = known.get(name, False) or bool(((ids != 0) & (ids != index)).any())
 
     @torch.inference_mode()
     def _score(self, features: dict[str, NDArray[Any]]) -> Tensor:
@@ -175,7 +195,9 @@ def _row_encoder(run: RunFolder, schema: DatasetSchema) -> TableEncoder | MovieL
         return TableEncoder(TableSchema.load(run.table_schema), encoders)
     if not MovieLensRows.fits(encoders):
         raise RunError(
-            f"{run.path} is neither a table's run (it holds no {run.table_schema.name}) nor one of MovieLens"
+            f"{run.path} is neither a table's run (it holds no {run.table_schema.name}) nor one of MovieLens, so its "
+            "raw rows cannot be encoded; build the adapter on TableAdapter (docs/adapters.md), or score encoded rows "
+            "with the model itself"
         )
     longest = max((field.max_length for field in schema.behaviour_fields), default=0)
     return MovieLensRows(encoders, longest, Entities.load(run))

@@ -136,6 +136,8 @@ def candidate_file(path: Path, column: str, options: ReadOptions = DEFAULT) -> l
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no utf-8 text"
             raise DataError(f"candidates {path} cannot be read: {reason}; name a text or Parquet file") from error
+        if not any(line.strip() for line in lines):
+            raise DataError(f"candidates {path} is empty; expected the column {column!r}, or one id a line")
         if not path.name.endswith(SUFFIXES) or not _has_column(path, column, options):
             found = [_text(line) for line in lines if line.strip()]
             if any("," in line or "\t" in line for line in found):

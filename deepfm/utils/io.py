@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def table_name(source: str | Path) -> str:
+    """What a table is called: its file's or folder's name, and of a glob that of the folder."""
+    path = Path(source)
+    is_glob = any(sign in path.name for sign in "*?[") and not path.exists()
+    return (path.absolute().parent.name if is_glob else path.name) or "table"
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; on success it is synced and renamed to `path`.

@@ -54,6 +54,61 @@ def test_sources_orders_and_parts_make_no_difference(trained, monkeypatch):
     assert np.abs(predictor.logits(file) - expected).max() < 1e-6
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    """The folder of a run without a user and an item, with a text that has gaps and a list."""
+    folder = tmp_path_factory.mktemp("plain")
+    device = pl.Series([("web", "ios", None)[row % 3] for row in range(1200)])
+    clicked = ((pl.int_range(1200) % 3 == 2) ^ (pl.int_range(1200) % 7 == 0)).cast(pl.Int64)
+    frame = rows(1200, 9).drop("user", "item").with_columns(device=device, click=clicked)
+    frame.with_columns(tags=pl.col("tags").str.split("|")).write_parquet(folder / "t.parquet")
+    argv = ["train", "--quiet", "--data", str(folder / "t.parquet"), "--label", "click", "--override", *OPTIONS[1:]]
+    assert main([*argv, f"output_dir={folder / 'run'}"]) == 0
+    return folder
+
+
+def test_a_run_without_roles(plain, capsys):
+    assert main(["predict", str(plain / "run"), str(plain / "t.parquet"), "-o", str(plain / "p.csv")]) == 0
+    scores = pl.read_csv(plain / "p.csv")
+    assert scores.columns == ["probability"]
+    assert scores.shape == (1200, 1)
+    argv = ["predict", str(plain / "run"), str(plain / "t.parquet"), "-o", str(plain / "q.csv"), "--keep"]
+    assert main([*argv, "click", "click"]) == 0
+    assert pl.read_csv(plain / "q.csv").columns == ["click", "probability"]
+    capsys.readouterr()
+    before = (plain / "q.csv").read_bytes()
+    for kept, words in (("tags", "'tags' of"), ("probability", "is the name of the column that is written")):
+        assert main([*argv, kept]) == 2
+        assert words in capsys.readouterr().err
+    assert (plain / "q.csv").read_bytes() == before
+
+
+def test_gaps_in_memory_are_the_gaps_of_files(plain):
+    """pandas writes a missing text as NaN, and so do lists and arrays made from its frames."""
+    predictor = Predictor.load(plain / "run", "cpu")
+    frame = pl.read_parquet(plain / "t.parquet")
+    expected = predictor.logits(frame)
+    pandas = frame.to_pandas()
+    assert pandas["device"].isna().any()
+    lists = {name: [np.nan if value is None else value for value in frame[name].to_list()] for name in frame.columns}
+    objects = {name: pandas[name].to_numpy() for name in pandas.columns}
+    gaps = pandas["device"].astype(object).where(pandas["device"].notna(), np.nan).to_numpy()
+    arrow = {name: frame[name].to_arrow() for name in frame.columns}
+    for source in (pandas, lists, objects, {**objects, "device": gaps}, arrow, frame.to_dict()):
+        assert np.array_equal(predictor.logits(source), expected)
+    with pytest.raises(DataError, match="column 'price' of a table"):
+        predictor.logits({**lists, "price": [object()] * len(frame)})
+
+
+def test_a_column_without_a_known_value_is_said(plain, caplog):
+    predictor = Predictor.load(plain / "run", "cpu")
+    frame = pl.read_parquet(plain / "t.parquet")
+    predictor.predict(frame)
+    assert "unknown to the run" not in caplog.text
+    predictor.predict(frame.with_columns(device=pl.lit("phone")))
+    assert "every value of column 'device' of the table is empty or unknown to the run" in caplog.text
+
+
 def test_another_process_gives_the_same(trained, tmp_path):
     run, file, expected = trained
     for name in ("scores.parquet", "scores.csv"):

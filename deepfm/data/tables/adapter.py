@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,9 +62,9 @@ class TableAdapter:
     def __init__(self, data: Any, config: DataConfig, *, schema: TableSchema | None = None) -> None:
         self.config = config
         if schema is None and config.table is None and isinstance(data, str | Path):
-            schema = TableSchema.load(config.table_schema or Path(data) / SCHEMA_FILE)
+            schema = _described(config.table_schema or Path(data) / SCHEMA_FILE, config)
         elif schema is None and config.table_schema is not None:
-            schema = TableSchema.load(config.table_schema)
+            schema = _described(config.table_schema, config)
         self.source: TableSource = open_source(data, config)
         self.schema = schema or _inferred(self.source, config)
         self.info = DataInfo(self.source.name, self.source.hash, "files")
@@ -232,6 +233,19 @@ def cache_folder(config: DataConfig) -> Path:
     if config.cache_dir is not None:
         return Path(config.cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "deepfm")
+
+
+def _described(path: str | Path, config: DataConfig) -> TableSchema:
+    """A schema in a file, which names the roles; it may lack the time, which then is what the configuration says."""
+    schema = TableSchema.load(path)
+    for role in ("label", "user", "item", "time"):
+        given = getattr(config, role)
+        if given is not None and given != getattr(schema, role) and not (role == "time" and schema.time is None):
+            raise ConfigError(
+                f"data.{role} = {given!r} and the table schema {path} has {role} {getattr(schema, role)!r}; leave out "
+                f"data.{role} (--{role}), or write it there"
+            )
+    return schema if schema.time or not config.time else replace(schema, time=config.time)
 
 
 def _inferred(source: TableSource, config: DataConfig) -> TableSchema:

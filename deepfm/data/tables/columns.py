@@ -14,6 +14,8 @@ from deepfm.errors import DataError
 Where = str | Path
 DAY = 86_400
 DATE_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%d %H:%M")
+ZONED_FORMATS = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z")
+MOMENT = "a date and time such as 2026-01-31 12:00:00 (a zone, +01:00 or Z, may follow), or seconds since 1970"
 UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # a number of that size counts that many parts of a second
 
 
@@ -30,14 +32,29 @@ def number(name: str, kind: DataType, where: Where) -> pl.Expr:
     raise DataError(f"column {name!r} of {where} is of type {kind}; expected numbers, or another type in its schema")
 
 
+def truth(name: str, kind: DataType, where: Where) -> pl.Expr:
+    """A label as float64: a number, or true and false in any capitals; null where a text is neither.
+
+    Raises:
+        DataError: the column's type holds no numbers.
+    """
+    values = number(name, kind, where)
+    if kind != pl.String:
+        return values
+    word = pl.col(name).str.strip_chars().str.to_lowercase()
+    return pl.when(word == "true").then(1.0).when(word == "false").then(0.0).otherwise(values)
+
+
 def finite(values: pl.Expr) -> pl.Expr:
     """Numbers, null where one is not finite."""
     return pl.when(values.is_finite()).then(values)
 
 
 def is_empty(name: str, kind: DataType) -> pl.Expr:
-    """Whether a cell holds nothing: null, NaN, or text without a character."""
+    """Whether a cell holds nothing: null, NaN, text without a character, or a list without a value."""
     cell = pl.col(name)
+    if isinstance(kind, pl.List):
+        return cell.is_null() | (cell.list.len() == 0)
     if kind == pl.String:
         return cell.is_null() | (cell.str.strip_chars() == "")
     return cell.is_null() | cell.is_nan() if kind.is_float() else cell.is_null()
@@ -68,6 +85,10 @@ def seconds(name: str, kind: DataType, where: Where) -> pl.Expr:
     if kind == pl.String:
         text = pl.col(name).str.strip_chars()
         parsed = [text.str.to_datetime(form, strict=False, time_unit="us") for form in DATE_FORMATS]
+        parsed += [
+            text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.replace_time_zone(None)
+            for form in ZONED_FORMATS
+        ]
         day = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
         answer = pl.coalesce(answer, pl.coalesce(*parsed, day).dt.epoch("us").cast(pl.Float64) / 1e6)
     return answer

@@ -19,7 +19,9 @@ from deepfm.utils.logging import get_logger
 
 TABBED = (".tsv", ".txt", ".dat")
 COMPRESSED = (".gz", ".zst", ".bz2")
+SEPARATORS = (";", "\t", "|", ",")  # looked for in a header that seems to be one column
 HEADER_BYTES = 1 << 20
+_TOLD: set[tuple[Path, int]] = set()  # a table is read several times, and its bad rows are told once
 log = get_logger(__name__)
 
 
@@ -82,18 +84,29 @@ def _header(path: Path, options: ReadOptions) -> tuple[list[str], int]:
     if options.columns is not None:
         if len(names) != len(options.columns):
             raise DataError(
-                f"{path} has {len(names)} columns and {len(options.columns)} names were given (data.columns); expected "
-                "as many"
+                f"{path} has {len(names)} columns and {len(options.columns)} names were given with --columns "
+                "(data.columns); expected as many"
             )
         names, lines = list(options.columns), 0
+    _refuse_one_column(path, options, names)
     for place, name in enumerate(names):
         if not name.strip():
-            raise DataError(f"column {place + 1} of {path} has no name; give it one, or name all with data.columns")
+            raise DataError(f"column {place + 1} of {path} has no name; give it one, or name all with --columns")
         if "\n" in name or "\r" in name:
             raise DataError(f"the name of column {place + 1} of {path} has several lines; close its quotes in one")
         if name in names[:place]:
             raise DataError(f"{path} has two columns {name!r}; give every column a name of its own")
     return names, lines
+
+
+def _refuse_one_column(path: Path, options: ReadOptions, names: list[str]) -> None:
+    """A header that seems to be one name, but holds another separator, was meant as several."""
+    other = next((sign for sign in SEPARATORS if sign in names[0]), None)
+    if len(names) == 1 and options.separator is None and other is not None:
+        raise DataError(
+            f"{path} has one column, {names[0][:60]!r}; if {other!r} stands between its columns, say so with "
+            f"--separator {other!r} (data.separator), else with --separator {_separator(path, options)!r}"
+        )
 
 
 def _check(path: Path, options: ReadOptions) -> None:
@@ -146,7 +159,8 @@ def _batches(
         raise _sentence(path, options, error) from error
     if unclosed:
         raise DataError(f"{path} ends inside quotes that are never closed; close them, in the last row or before it")
-    if bad:
+    if bad and (path, len(bad)) not in _TOLD:
+        _TOLD.add((path, len(bad)))
         log.warning("%s: %d rows have too few or too many cells and were left out", path, len(bad))
 
 
@@ -159,7 +173,10 @@ def _bad_row(path: Path, options: ReadOptions, names: list[str], row: Any) -> Da
     where = f"{path} has {row.actual_columns} cells in row {_number(path, options, names)}"
     expected = f"expected {row.expected_columns}, as in the header, so"
     if _lines(row):
-        return DataError(f"{where}, which has several lines; {expected} see whether its quotes are closed")
+        return DataError(
+            f"{where}, which has several lines; {expected} see whether its quotes are closed, as --on-bad-row skip "
+            "would take the rows after it along"
+        )
     return DataError(f"{where}; {expected} mend the row, or leave such rows out with --on-bad-row skip")
 
 
@@ -201,7 +218,8 @@ def _sentence(path: Path, options: ReadOptions, error: BaseException) -> DataErr
         return DataError(f"{path} is empty; expected a header and rows")
     if "UTF8" in text or "UTF-8" in text or isinstance(error, UnicodeError) or "decode" in text:
         return DataError(
-            f"{path} holds bytes that are no {options.encoding} text; name its encoding, such as data.encoding=latin-1"
+            f"{path} holds bytes that are no {options.encoding} text; name its encoding with --encoding "
+            "(data.encoding), such as latin-1"
         )
     if "straddl" in text:
         return DataError(f"{path} has a row longer than {BLOCK_BYTES >> 20} MB; see whether its quotes are closed")

@@ -52,7 +52,10 @@ class CsvStream(io.RawIOBase):
         if self._ended and not (text or self._last[1]).endswith((b"\n", b"\r")):
             text += b"\n"
         if b"\0" in text:
-            raise DataError(f"{self._path} holds NUL bytes, so it is no text, or of another encoding; mend the file")
+            raise DataError(
+                f"{self._path} holds NUL bytes, so it is no text, or of another encoding (--encoding utf-16?); "
+                "mend the file"
+            )
         self._last = (self._last[1], text) if text else self._last
         return text
 

@@ -1,15 +1,22 @@
 """What a table holds over its split: columns, unknown values, label rates, time spans, and warnings of leaks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from deepfm.config import DataConfig
 from deepfm.data.tables import columns as cells
 from deepfm.data.tables.columns import Where
+from deepfm.data.tables.csv_files import ReadOptions
 from deepfm.data.tables.facts import column_facts
+from deepfm.data.tables.files import find_table, reading, require_columns, scan_table
+from deepfm.data.tables.infer import SEEN_ROWS, infer_schema
 from deepfm.data.tables.schema import TableSchema
+from deepfm.data.tables.split import split_table
 from deepfm.errors import DataError
 
 PARTS = ("training", "validation", "test")
@@ -60,6 +67,43 @@ class TableDescription:
     warnings: tuple[str, ...]
 
 
+def describe_data(
+    data: str, strategy: str | None, options: ReadOptions, schema: str | None, roles: Mapping[str, str | None]
+) -> TableDescription:
+    """Describe the first rows of files, split as training would.
+
+    Args:
+        data: a table: a file, a folder or a glob of files; or the folder of `train`, `valid` and `test` files.
+        strategy: how one table is split; None for three files, which are the split.
+        schema: a file; None to infer it, of three files from the training rows, unless one lies beside them.
+        roles: columns that are known; with `schema`, the time alone.
+
+    Raises:
+        DataError, SchemaError: as reading, inferring and splitting.
+    """
+    config = DataConfig(dataset_name="table", table=None if strategy is None else data)
+    files = [data] if strategy is not None else [str(find_table(data, stem)) for stem in ("train", "valid", "test")]
+    found = []
+    for file in files:
+        with reading(file):
+            found.append(scan_table(file, options).head(SEEN_ROWS).collect(engine="streaming"))
+    beside = Path(data, "schema.yaml")
+    path = schema or (str(beside) if strategy is None and beside.is_file() else None)
+    if path is None:
+        described = infer_schema(found[0].lazy(), **roles, where=files[0]).schema
+    else:
+        described = TableSchema.load(path)
+        described = replace(described, time=roles["time"]) if roles.get("time") else described
+    if strategy is None:
+        parts = np.repeat(np.arange(3, dtype=np.int8), [len(frame) for frame in found])
+        for file, frame in zip(files[1:], found[1:], strict=True):
+            require_columns(frame.lazy(), found[0].columns, file)
+        found = [pl.concat([frame.select(found[0].columns) for frame in found], how="vertical_relaxed")]
+    else:
+        parts = split_table(found[0].lazy(), described, strategy, config.candidate_seed, config.min_interactions, data)
+    return describe_table(found[0], described, parts, data)
+
+
 def describe_table(
     frame: pl.DataFrame, schema: TableSchema, parts: NDArray[np.int8], where: Where = "the table"
 ) -> TableDescription:
@@ -74,7 +118,7 @@ def describe_table(
     for name in (schema.label, *schema.columns):
         if name not in frame.columns:
             raise DataError(f"{where} has no column {name!r}; infer its schema again, or mend the schema")
-    labels = frame.select(cells.number(schema.label, frame.schema[schema.label], where).alias("y"))["y"]
+    labels = frame.select(cells.truth(schema.label, frame.schema[schema.label], where).alias("y"))["y"]
     bad = (~labels.is_between(0, 1)).fill_null(True).arg_true()
     if len(bad):
         cell = frame[schema.label][bad[0]]
@@ -171,6 +215,11 @@ def _warnings(
     where: Where,
 ) -> list[str]:
     warnings = []
+    for part in parts:
+        if part.label_rate in (0.0, 1.0):
+            warnings.append(
+                f"the label is {part.label_rate:g} in every {part.name} row of {where}; training needs both 0 and 1"
+            )
     for column in columns:
         if column.auc is not None and column.auc > LEAK_AUC:
             warnings.append(

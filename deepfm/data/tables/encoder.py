@@ -15,7 +15,7 @@ from deepfm.data.tables import columns as cells
 from deepfm.data.tables.columns import Where
 from deepfm.data.tables.files import reading, require_columns
 from deepfm.data.tables.fit import CategoryFit, ColumnFit, QuantileFit, RangeFit, VectorFit, WeightFit
-from deepfm.data.tables.rows import EncodedRows, cell_text, frames, require_rows
+from deepfm.data.tables.rows import AnyFrame, EncodedRows, cell_text, frames, require_rows
 from deepfm.data.tables.schema import TableColumn, TableSchema
 from deepfm.data.transforms import MinMaxScaler, Standardiser
 from deepfm.data.vectors import VectorTable, vector_matrix
@@ -40,7 +40,7 @@ class TableEncoder:
 
     Example:
         >>> schema = TableSchema("click", {"user": TableColumn()})
-        >>> rows = pl.DataFrame({"user": ["a", "b"], "click": [0, 1]}).lazy()
+        >>> rows = pl.DataFrame({"user": ["a", "b"], "click": [0, 1]})
         >>> TableEncoder(schema).fit(rows).transform(rows)
         {'user': array([1, 2], dtype=int32)}
     """
@@ -52,7 +52,7 @@ class TableEncoder:
     def __repr__(self) -> str:
         return f"TableEncoder({len(self.schema.columns)} columns, {'fitted' if self.encoders else 'not fitted'})"
 
-    def fit(self, table: pl.LazyFrame, where: Where = "the table") -> "TableEncoder":
+    def fit(self, table: AnyFrame, where: Where = "the table") -> "TableEncoder":
         """Learn categories and ranges from training rows, in one pass over batches of them.
 
         Args:
@@ -61,6 +61,7 @@ class TableEncoder:
         Raises:
             DataError: a column is missing or of the wrong kind, or has nothing to learn.
         """
+        table = table.lazy()
         named = [*self.schema.columns, *([self.schema.weight] if self.schema.weight else [])]
         types = require_columns(table, named, where)
         fits = self._fits(types, where)
@@ -81,7 +82,7 @@ class TableEncoder:
                 )  # fmt: skip
         return self
 
-    def transform(self, table: pl.LazyFrame, where: Where = "the table", first_row: int = 0) -> dict[str, NDArray[Any]]:
+    def transform(self, table: AnyFrame, where: Where = "the table", first_row: int = 0) -> dict[str, NDArray[Any]]:
         """The features: ids `(N,)` or `(N, max_length)`, numbers `(N,)` or `(N, K)`.
 
         Args:
@@ -94,7 +95,7 @@ class TableEncoder:
         return self.encode(table, where, first_row, labelled=False).features
 
     def encode(
-        self, table: pl.LazyFrame, where: Where = "the table", first_row: int = 0, *, labelled: bool = True
+        self, table: AnyFrame, where: Where = "the table", first_row: int = 0, *, labelled: bool = True
     ) -> EncodedRows:
         """Features, and labels and weights where they are asked for, read in one pass.
 
@@ -102,13 +103,15 @@ class TableEncoder:
             NotFittedError: before `fit`.
             DataError: as `transform`, or a label outside [0, 1], or a weight below 0.
         """
+        table = table.lazy()
         types = require_columns(table, self.schema.columns, where)
         beside = []
         if labelled:
             for role, name in (("label", self.schema.label), ("weight", self.schema.weight)):
                 if name is not None:
                     kind = require_columns(table, [name], where)[name]
-                    beside.append(cells.number(name, kind, where).alias(LABEL if role == "label" else WEIGHT))
+                    read = cells.truth if role == "label" else cells.number
+                    beside.append(read(name, kind, where).alias(LABEL if role == "label" else WEIGHT))
         expressions = [part for name in self.schema.columns for part in self._encoded(name, types[name], where)]
         with reading(where):
             found = table.select(*expressions, *beside).collect(engine="streaming")
@@ -119,7 +122,7 @@ class TableEncoder:
         weights = self._weights(found, table, where, first_row) if WEIGHT in found.columns else None
         return EncodedRows(self._arrays(found, where, first_row), labels, weights)
 
-    def dataset(self, table: pl.LazyFrame, where: Where = "the table") -> TabularDataset:
+    def dataset(self, table: AnyFrame, where: Where = "the table") -> TabularDataset:
         """Features, labels and weights, read in one pass.
 
         Raises:
@@ -131,9 +134,7 @@ class TableEncoder:
         require_rows(len(rows.labels), where)
         return TabularDataset(rows.features, rows.labels, rows.weights)
 
-    def batches(
-        self, table: pl.LazyFrame, where: Where = "the table", *, labelled: bool = True
-    ) -> Iterator[EncodedRows]:
+    def batches(self, table: AnyFrame, where: Where = "the table", *, labelled: bool = True) -> Iterator[EncodedRows]:
         """The whole table, encoded a batch of rows at a time; little of it is held in memory at once.
 
         Raises:
@@ -272,10 +273,7 @@ class TableEncoder:
     def _no_value(self, name: str, cell: str, where: Where, row: int) -> str:
         column = self.schema.columns[name]
         if column.type == "time":
-            return (
-                f"time column {name!r} of {where} holds {cell} in row {row}; expected a date and time such as "
-                "2026-01-31 12:00:00, or seconds since 1970"
-            )
+            return f"time column {name!r} of {where} holds {cell} in row {row}; expected {cells.MOMENT}"
         if column.type == "sparse":
             return f"column {name!r} of {where} holds {cell} in row {row}; expected a number, as it has buckets"
         missing = ", or missing: own in its schema" if cell == "nothing" else ""
@@ -290,7 +288,7 @@ class TableEncoder:
             cell = cell_text(table, self.schema.label, bad[0])
             raise DataError(
                 f"column {self.schema.label!r} of {where} holds {cell} in row {first_row + bad[0] + 1}; expected a "
-                "label from 0 to 1"
+                "label from 0 to 1, so mend the row or name another label"
             )
         return found[LABEL].cast(pl.Float32).to_numpy(writable=True)
 

@@ -10,6 +10,11 @@ from deepfm.data.tables import columns as cells
 from deepfm.data.tables.columns import Where
 
 SEPARATORS = ("|", ";", ",", " ")
+NO_LISTS = {  # texts of one form that a separator's sign stands in, and how that form should be written
+    "numbers with commas between thousands": r"^[+-]?(\d{1,3}(,\d{3})+(\.\d+)?|\d+(\.\d+)?)$",
+    "dates in a form that is not read": r"^\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}([ T].*)?$",
+    "times of a day": r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$",
+}
 LIST_SHARE = 0.05  # of the cells that hold a separator, from which on a text may be a list
 
 
@@ -29,6 +34,7 @@ class ColumnFacts:
         increasing: whether whole numbers only go up, as a row's number does.
         numbers: how many cells of a text are finite numbers all the same.
         odd: of those that are none, the first.
+        form: what all texts are, where that is something to be written otherwise.
     """
 
     name: str
@@ -47,6 +53,7 @@ class ColumnFacts:
     increasing: bool = False
     numbers: int = 0
     odd: str = ""
+    form: str = ""
 
     @property
     def known(self) -> int:
@@ -89,12 +96,23 @@ def column_facts(frame: pl.DataFrame, name: str, where: Where = "the table") -> 
         moments = held.select(cells.seconds(name, kind, where).alias(name))[name]
         if not moments.null_count():
             return ColumnFacts(name, "moment", **common)
+        texts = held[name].str.strip_chars()
+        if form := next((form for form, pattern in NO_LISTS.items() if texts.str.contains(pattern).all()), ""):
+            return ColumnFacts(name, "text", **common, form=form)
+        if words := truth_words(texts):
+            return ColumnFacts(name, "boolean", **common | {"distinct": len(words)})
         listed = _separated(held[name])
         if listed is not None:
             separator, length, tokens = listed
             return ColumnFacts(name, "list", **common, length=length, separator=separator, tokens=tokens)
     mean = held[name].cast(pl.String).str.len_chars().mean()
     return ColumnFacts(name, "text", **common, length=float(mean) if isinstance(mean, float | int) else 0.0)
+
+
+def truth_words(texts: pl.Series) -> set[str]:
+    """Which of true and false texts are, in any capitals; none where one is neither."""
+    words = set(texts.str.to_lowercase().unique().to_list())
+    return words if words <= {"true", "false"} else set()
 
 
 def _list_facts(column: pl.Series, name: str, kind: DataType) -> ColumnFacts:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from polars.datatypes import DataType
 
 from deepfm.data.tables.csv_files import COMPRESSED, ReadOptions, scan_csv
-from deepfm.data.tables.frames import polars_frame
+from deepfm.data.tables.frames import polars_frame, read_series
 from deepfm.engine.settings import nearest
 from deepfm.errors import DataError
 
@@ -115,17 +115,7 @@ def _in_memory(source: Any) -> pl.LazyFrame:
         lengths = {name: len(column) for name, column in source.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"the columns of a table have different lengths: {lengths}; expected as many rows in each")
-        try:
-            table = pl.DataFrame({str(name): column for name, column in source.items()}, strict=False)
-        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise DataError(f"a table in memory cannot be read: {reason}; expected columns of one type each") from error
-        for name, kind in table.schema.items():
-            if kind == pl.Object:
-                raise DataError(
-                    f"column {name!r} of a table holds Python objects; expected text, numbers, dates or lists"
-                )
-        return table.lazy()
+        return pl.DataFrame({str(name): read_series(column, str(name)) for name, column in source.items()}).lazy()
     if isinstance(source, pa.Table | pa.RecordBatch):
         try:
             frame = pl.from_arrow(source)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -22,9 +22,15 @@ BOUNDLESS = 1_000_000  # distinct values from which on they are hashed
 LONG_TEXT = 40  # characters in the mean, from which on mostly distinct texts are prose
 LONGEST_LIST = 50
 TAIL = 50  # times the median that the largest count is, from which on logarithms are taken
+HINTS = {
+    "numbers with commas between thousands": "write them without",
+    "dates in a form that is not read": "write them as 2026-01-31 12:00:00",
+    "times of a day": "write the day before them, as 2026-01-31 12:00:00, or declare the column sparse",
+}
 LABELS = ("label", "click", "clicked", "is_click", "target", "y", "conversion", "is_attributed")
 USERS = ("user_id", "userid", "user", "uid", "customer_id", "visitor_id", "member_id")
 ITEMS = ("item_id", "itemid", "item", "iid", "movieid", "product_id", "article_id", "ad_id", "adgroup_id")
+WEIGHTS = ("sample_weight", "row_weight", "instance_weight", "example_weight")
 TIMES = ("timestamp", "time", "datetime", "date", "ts", "event_time", "created_at")
 IDENTIFIER = re.compile(r"(^|_)(id|uid|code|key|zip)$|[a-z]I[dD]$", re.ASCII)
 TITLE = re.compile(r"(^|_)(title|name)$", re.IGNORECASE)
@@ -81,9 +87,15 @@ def infer_schema(
         if found is not None and (given or _can_be(role, facts[found])):
             roles[role] = found
             reasons[role] = "as given" if given else "by its name"
+    weight = next((name for name, its in facts.items() if name.lower() in WEIGHTS and _can_be("weight", its)), None)
+    if weight is not None and weight not in roles.values():
+        roles["weight"], reasons["weight"] = weight, "by its name: how much a row counts in training"
     columns, left_out = {}, {}
     for name, its in facts.items():
-        if name == roles["label"] or (name == roles.get("time")):
+        if name in (roles["label"], roles.get("time"), roles.get("weight")):
+            continue
+        if "time" not in roles and name.lower() in TIMES and its.missing and _can_be("time", replace(its, missing=0)):
+            left_out[name] = f"the time by its name, but {its.missing:,} cells are empty; fill them, or name it as time"
             continue
         ruling = _column(its, is_role=name in (roles.get("user"), roles.get("item")))
         if isinstance(ruling, str):
@@ -124,14 +136,37 @@ def to_yaml(inferred: InferredSchema) -> str:
 
 
 def _label(facts: Mapping[str, ColumnFacts], where: Where) -> str:
-    binary = [name for name, its in facts.items() if its.kind == "boolean" or _is_binary(its)]
+    binary = [name for name, its in facts.items() if (its.kind == "boolean" and its.distinct == 2) or _is_binary(its)]
     named = [name for name in binary if name.lower() in LABELS]
     if len(named) == 1:
         return named[0]
     if len(binary) == 1:
         return binary[0]
-    of = f"{', '.join(binary)} hold 0 and 1" if binary else "none holds just 0 and 1"
-    raise SchemaError(f"the label of {where} is not clear: {of}; name it with --label (data.label)")
+    if binary:
+        raise SchemaError(
+            f"the label of {where} is not clear: {', '.join(binary)} hold 0 and 1; name it with --label (data.label)"
+        )
+    if called := next((its for name, its in facts.items() if name.lower() in LABELS), None):
+        raise SchemaError(
+            f"column {called.name!r} of {where} has a label's name and holds {_held(called)}; expected both 0 and 1 "
+            "(or true and false) and nothing else, so mend it, or name another with --label (data.label)"
+        )
+    raise SchemaError(
+        f"no column of {where} holds just 0 and 1, as a label does; name it with --label (data.label), and see whether "
+        f"these are the columns: {', '.join(list(facts)[:8])}"
+    )
+
+
+def _held(facts: ColumnFacts) -> str:
+    """What a column that is no label holds instead."""
+    if facts.kind == "number" and facts.distinct > 1:
+        gaps = f", and nothing in {facts.missing:,} rows" if facts.missing else ""
+        return f"{facts.distinct:,} different numbers from {facts.low:g} to {facts.high:g}{gaps}"
+    if facts.odd:
+        return repr(facts.odd[:40])
+    if facts.distinct == 1:
+        return f"one value in all of {facts.known:,} rows"
+    return f"{facts.distinct:,} different values" if facts.distinct else "nothing"
 
 
 def _is_binary(facts: ColumnFacts) -> bool:
@@ -141,6 +176,8 @@ def _is_binary(facts: ColumnFacts) -> bool:
 def _can_be(role: str, facts: ColumnFacts) -> bool:
     if role == "time":
         return not facts.missing and (facts.kind == "moment" or (facts.kind == "number" and facts.distinct > 2))
+    if role == "weight":
+        return facts.kind == "number" and not facts.missing and (facts.low or 0.0) >= 0 and (facts.high or 0.0) > 0
     return facts.kind in ("text", "number", "boolean") and (facts.kind != "number" or facts.whole)
 
 
@@ -157,6 +194,9 @@ def _column(facts: ColumnFacts, is_role: bool) -> tuple[TableColumn, str] | str:
         described = TableColumn("sequence", max_length=length, separator=facts.separator or "|")
         between = f" between {facts.separator!r}" if facts.separator else ""
         return described, f"lists{between} of {facts.tokens:,} different tokens; 95 % have at most {facts.length:.0f}"
+    if facts.form and not is_role:
+        remedy = HINTS[facts.form]
+        return f"{facts.form}, such as {facts.odd[:30]!r}; {remedy}"
     if not is_role and facts.distinct == 1 and not facts.missing:
         return "one value in every row"
     if not is_role and facts.kind == "moment":
@@ -173,6 +213,8 @@ def _column(facts: ColumnFacts, is_role: bool) -> tuple[TableColumn, str] | str:
 
 def _number(facts: ColumnFacts) -> tuple[TableColumn, str] | str:
     named = bool(IDENTIFIER.search(facts.name))
+    if facts.whole and named and facts.distinct == facts.known > FEW:
+        return f"another id in each of {facts.known:,} rows, from which nothing can be learned"
     if facts.whole and facts.increasing and facts.known > FEW:
         return "whole numbers that only go up, as a row's number does"
     if facts.whole and (named or (facts.distinct <= FEW and 2 * facts.distinct <= facts.known)):

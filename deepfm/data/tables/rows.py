@@ -13,6 +13,7 @@ from deepfm.data.tables.columns import Where
 from deepfm.data.tables.files import reading
 from deepfm.errors import DataError
 
+AnyFrame = pl.LazyFrame | pl.DataFrame
 BATCH_ROWS = 262_144  # rows that are fitted or encoded at once
 
 
@@ -39,10 +40,10 @@ class EncodedRows:
         )
 
 
-def frames(table: pl.LazyFrame, where: Where, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
+def frames(table: AnyFrame, where: Where, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
     """A table's rows in order, so many at a time; what polars says of them becomes one sentence."""
     with reading(where):
-        batches = table.collect_batches(chunk_size=rows, maintain_order=True)
+        batches = table.lazy().collect_batches(chunk_size=rows, maintain_order=True)
         while True:
             batch = next(batches, None)
             if batch is None:

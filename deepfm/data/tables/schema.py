@@ -114,7 +114,9 @@ class TableSchema:
         """Refuse what cannot be."""
         for role in ("label", *ROLES):
             name = getattr(self, role)
-            if (name is not None or role == "label") and (not name or not isinstance(name, str)):
+            if role == "label" and name in (None, ""):
+                raise SchemaError("the table schema has no label; expected a line such as label: click")
+            if name is not None and (not name or not isinstance(name, str)):
                 raise SchemaError(f"the table schema has {role} {name!r}; expected a column's name")
         for name in self.columns:
             if not name or not isinstance(name, str):
@@ -127,7 +129,11 @@ class TableSchema:
         for role in ("user", "item"):
             name = getattr(self, role)
             if name is not None and (name not in self.columns or self.columns[name].type != "sparse"):
-                raise SchemaError(f"{role} {name!r} is no sparse column; {nearest(name, list(self.columns))}")
+                sparse = [other for other, its in self.columns.items() if its.type == "sparse"]
+                what = f"of type {self.columns[name].type}" if name in self.columns else "no column of the schema"
+                raise SchemaError(f"{role} {name!r} is {what}; expected a sparse one, {nearest(name, sparse)}")
+        if self.user is not None and self.user == self.item:
+            raise SchemaError(f"user and item are both {self.user!r}; expected two columns, or one role alone")
         for name, column in self.columns.items():
             self._check_column(name, column)
 
@@ -180,12 +186,20 @@ class TableSchema:
             raise SchemaError(
                 f"table schema {path} does not exist; expected a YAML file with label and columns"
             ) from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SchemaError(f"table schema {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        except IsADirectoryError as error:
+            raise SchemaError(f"table schema {path} is a folder; expected a YAML file") from error
+        except UnicodeDecodeError as error:
+            raise SchemaError(f"table schema {path} is no UTF-8 text; save it as UTF-8") from error
+        except OSError as error:
+            raise SchemaError(f"table schema {path} cannot be read: {error.strerror}; name another file") from error
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())[:200]
+            raise SchemaError(f"table schema {path} is no YAML: {reason}; mend that line") from error
         except SchemaError as error:
             raise SchemaError(f"{path}: {error}") from error
         if not isinstance(plain, Mapping):
-            raise SchemaError(f"table schema {path} holds a {type(plain).__name__}; expected label and columns")
+            what = "is empty" if plain is None else f"holds {str(plain)[:40]!r}"
+            raise SchemaError(f"table schema {path} {what}; expected lines with label: and columns:")
         try:
             return cls.from_dict(plain)
         except SchemaError as error:

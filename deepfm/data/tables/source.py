@@ -13,6 +13,7 @@ from deepfm.config import DataConfig
 from deepfm.data.tables.csv_files import ReadOptions
 from deepfm.data.tables.files import find_table, scan_table, table_paths
 from deepfm.errors import DataError
+from deepfm.utils.io import table_name
 
 PARTS = {"train": "training", "valid": "validation", "test": "test"}  # a file's stem → what it holds
 
@@ -64,8 +65,8 @@ def open_source(data: Any, config: DataConfig) -> TableSource:
         return TableSource({"": frame.lazy()}, {"": "the table"}, "table", content.hexdigest())
     if config.table is not None:
         paths = table_paths(config.table)
-        name = Path(config.table).name if len(paths) == 1 else Path(config.table).parent.name or config.table
-        return TableSource({"": scan_table(config.table, options)}, {"": str(config.table)}, name, digest({"": paths}))
+        tables, where = {"": scan_table(config.table, options)}, {"": str(config.table)}
+        return TableSource(tables, where, table_name(config.table), digest({"": paths}))
     names = {"train": config.train_file, "valid": config.valid_file, "test": config.test_file}
     files = {stem: find_table(data, stem, names[stem]) for stem in PARTS}
     folder = files["train"].resolve().parent

@@ -7,8 +7,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from deepfm.data.split import TRAIN_SHARE, VALIDATION_SHARE
-from deepfm.data.tables.columns import Where, is_empty, seconds, text
+from deepfm.data.tables.columns import MOMENT, Where, seconds, text
 from deepfm.data.tables.files import reading, require_columns
+from deepfm.data.tables.rows import cell_text
 from deepfm.data.tables.schema import TableSchema
 from deepfm.errors import ConfigError, DataError
 from deepfm.utils.seeding import random_stream
@@ -39,8 +40,8 @@ def split_table(
         name = getattr(schema, role)
         if name is None:
             raise ConfigError(
-                f"data.split_strategy = {strategy!r} needs to know the {role} column; name it in the table schema (or "
-                f"with --{role}), or use data.split_strategy=random"
+                f"data.split_strategy = {strategy!r} needs to know the {role} column; name it in the table schema or "
+                f"with data.{role} (--{role} of a command), or use data.split_strategy=random"
             )
         names[role] = name
     types = require_columns(table, names.values(), where)
@@ -67,17 +68,17 @@ def _by_time(
     table: pl.LazyFrame, names: dict[str, str], types: Any, strategy: str, min_interactions: int, where: Where
 ) -> NDArray[np.int8]:
     time = names["time"]
-    columns = [seconds(time, types[time], where).alias("moment"), is_empty(time, types[time]).alias("empty")]
+    columns = [seconds(time, types[time], where).alias("moment")]
     if strategy == "leave_one_out":
         columns.append(text(pl.col(names["user"]), types[names["user"]], names["user"], where).alias("user of the row"))
     with reading(where):
         found = table.select(columns).collect(engine="streaming")
     bad = found["moment"].is_null().arg_true()
     if len(bad):
-        what = "nothing" if found["empty"][bad[0]] else "no moment"
+        cell = cell_text(table, time, bad[0])
         raise DataError(
-            f"time column {time!r} of {where} holds {what} in row {bad[0] + 1}; expected a date and time, or seconds "
-            "since 1970, as the split goes by it"
+            f"time column {time!r} of {where} holds {cell} in row {bad[0] + 1} ({len(bad):,} such rows); expected "
+            f"{MOMENT}, as the split goes by it"
         )
     moments = found["moment"].to_numpy()
     parts = np.zeros(len(moments), dtype=np.int8)

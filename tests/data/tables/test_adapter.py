@@ -176,6 +176,34 @@ class TestRuns:
         assert "tags" in out
         assert "1,500" in out
 
+    def test_roles_beside_a_schema(self, refused, table_dir):
+        for given in (["--user", "nope"], ["--label", "price"], ["--time", "price", "--item", "tags"]):
+            assert "leave out data." in refused("train", "--data", table_dir, *given)
+
+    def test_the_time_beside_a_schema_that_has_none(self, tmp_path):
+        (tmp_path / "s.yaml").write_text(SCHEMA)
+        frame = rows(300, 1).with_columns(when=pl.int_range(300) + 1_700_000_000)
+        config = DataConfig("table", table_schema=str(tmp_path / "s.yaml"), time="when", split_strategy="temporal")
+        _, train, _, test = TableAdapter(frame, config).build()
+        assert (len(train), len(test)) == (240, 30)
+
+    def test_a_globs_run_has_a_plain_name(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "logs").mkdir()
+        for part in range(2):
+            rows(600, part).write_csv(tmp_path / "logs" / f"part{part}.csv")
+        options = [*OPTIONS[1:3], "training.num_epochs=1"]
+        assert main(["train", "--data", "logs/part*.csv", "--label", "click", "--override", *options]) == 0
+        assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["logs-deepfm"]
+        assert "on logs" in capsys.readouterr().out
+
+    def test_a_folder_of_tables_is_no_run(self, own, refused, tmp_path):
+        (tmp_path / "mine").mkdir()
+        rows(10, 1).write_csv(tmp_path / "mine" / "part.csv")
+        sentence = refused("train", "--override", *own[1], f"output_dir={tmp_path / 'mine'}")
+        assert "is no run and holds part.csv" in sentence
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == ["part.csv"]
+
     def test_every_format_and_name_gives_the_same_run(self, own, trained):
         folder, options = own
         for part, name in (("train", "train.parquet"), ("valid", "dev.csv.gz"), ("test", "last.parquet")):

@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from deepfm import TableAdapter
 from deepfm.cli import main
+from deepfm.config import DataConfig
 from deepfm.data.tables.describe import describe_table, rank_auc
 from deepfm.data.tables.schema import TableColumn, TableSchema
 from deepfm.errors import DataError
@@ -50,6 +52,34 @@ def test_a_category_that_tells_the_label():
     leak = ["bought" if click else "left" for click in clicks()["click"]]
     (warning,) = describe(clicks(outcome=leak), outcome=TableColumn()).warnings
     assert "'outcome' tells the label alone" in warning
+
+
+def test_a_label_of_one_class():
+    frame = clicks().with_columns(click=pl.lit(1))
+    assert "the label is 1 in every training row" in describe(frame).warnings[0]
+
+
+def test_three_files_are_the_split(tmp_path, capsys):
+    frame = clicks()
+    for stem, part in (("train", frame[:1200]), ("valid", frame[1200:1500]), ("test", frame[1500:])):
+        part.write_csv(tmp_path / f"{stem}.csv")
+    argv = ["data", "describe", str(tmp_path), "--label", "click", "--json"]
+    assert main(argv) == 0
+    assert [part["rows"] for part in json.loads(capsys.readouterr().out)["parts"]] == [1200, 300, 500]
+    assert main([*argv, "--split", "random"]) == 2
+    assert "are the split; leave out --split random" in capsys.readouterr().err
+
+
+def test_the_split_is_trainings(tmp_path, capsys):
+    frame = clicks()
+    frame.write_csv(tmp_path / "t.csv")
+    table = ["--label", "click", "--user", "user", "--item", "item", "--time", "at"]
+    for split in ("random", "leave_one_out"):
+        capsys.readouterr()
+        assert main(["data", "describe", str(tmp_path / "t.csv"), *table, "--split", split, "--json"]) == 0
+        described = [part["rows"] for part in json.loads(capsys.readouterr().out)["parts"]]
+        config = DataConfig("table", split_strategy=split, label="click", user="user", item="item", time="at")
+        assert described == [len(part) for part in TableAdapter(frame, config).build()[1:]]
 
 
 def test_an_id_for_each_row_is_no_leak_but_useless():

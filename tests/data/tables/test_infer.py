@@ -80,11 +80,18 @@ class TestRules:
             [None] * ROWS,
             list(range(ROWS)),
             [f"r{row}" for row in range(ROWS)],
+            [f"{row % 7 + 1},{row % 10}70.00" for row in range(ROWS)],
+            [f"{row % 12 + 1}/{row % 28 + 1}/2026 12:{row % 60:02d}" for row in range(ROWS)],
+            [f"{row % 24:02d}:{row % 60:02d}" for row in range(ROWS)],
         ],
-        ids=["constant", "empty", "row number", "unique text"],
+        ids=["constant", "empty", "row number", "unique text", "thousands", "other dates", "times of a day"],
     )
     def test_left_out(self, values):
         assert column(values) is None
+
+    def test_left_out_as_every_row_has_another_id(self):
+        assert column(RNG.permutation(ROWS), "session_id") is None
+        assert column(RNG.permutation(ROWS) // 2, "session_id").type == "sparse"
 
     def test_numbers_with_a_cell_that_is_none(self):
         frame = base(price=["nan", *(str(cell % 9 / 2) for cell in range(ROWS - 1))])
@@ -114,6 +121,43 @@ class TestRoles:
         assert roles == ("click", "user_id", "item_id", "time", "title")
         assert "time" not in schema.columns
         assert schema.group("city") == "user"
+
+    @pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S+00:00", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.%f+01:00"])
+    def test_moments_with_a_zone(self, form):
+        hours = pl.datetime_range(pl.datetime(2026, 1, 1), pl.datetime(2026, 1, 25, 23), "1h", eager=True)[:ROWS]
+        assert inferred(base(timestamp=hours.dt.strftime(form))).schema.time == "timestamp"
+
+    def test_a_time_with_gaps_is_no_feature(self):
+        found = inferred(base(timestamp=[None, *(1_700_000_000 + RNG.integers(0, 10**6, ROWS - 1))]))
+        assert found.schema.time is None
+        assert "1 cells are empty" in found.left_out["timestamp"]
+
+    def test_row_weights(self):
+        found = inferred(base(sample_weight=RNG.random(ROWS), weight=RNG.random(ROWS)))
+        assert found.schema.weight == "sample_weight"
+        assert set(found.schema.columns) == {"user_id", "item_id", "weight"}
+
+    @pytest.mark.parametrize(("no", "yes"), [("False", "True"), ("false", "TRUE")])
+    def test_truth_in_words(self, no, yes):
+        frame = base().with_columns(click=pl.when(pl.col("click") == 1).then(pl.lit(yes)).otherwise(pl.lit(no)))
+        schema = inferred(frame).schema
+        assert schema.label == "click"
+        rows = TableEncoder(schema).fit(frame).encode(frame)
+        assert np.array_equal(rows.labels, base()["click"].to_numpy())
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (pl.col("click") * 2, "holds 2 different numbers from 0 to 2"),
+            (pl.col("click") + pl.int_range(ROWS) % 2, "holds 3 different numbers from 0 to 2"),
+            (pl.lit(1), "holds one value in all of 600 rows"),
+            (pl.when(pl.int_range(ROWS) == 5).then(pl.lit("yes")).otherwise(pl.col("click").cast(pl.String)), "'yes'"),
+        ],
+    )
+    def test_a_label_that_is_none_says_what_it_holds(self, change, words):
+        with pytest.raises(SchemaError, match="column 'click' of the table has a label's name and holds") as refusal:
+            inferred(base().with_columns(click=change))
+        assert words in str(refusal.value)
 
     def test_as_given(self):
         frame = base(bought=RNG.integers(0, 2, ROWS), who=RNG.integers(0, 30, ROWS))

@@ -77,7 +77,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"label": None}, ["label ''", "a column's name"]),
+            ({"label": None}, ["has no label", "label: click"]),
             ({"label": 3}, ["label 3"]),
             ({"label": "user"}, ["label 'user' is also a feature"]),
             ({"columns": None}, ["no columns"]),
@@ -85,8 +85,9 @@ class TestRefusals:
             ({"columns": {"user": 3}}, ["column 'user'", "holds 3"]),
             ({"columns": {True: {}}}, ["column name True", "quotes"]),
             ({"colums": {}}, ["'colums'", "did you mean 'columns'?"]),
-            ({"user": "price"}, ["user 'price' is no sparse column"]),
-            ({"item": "usr"}, ["item 'usr' is no sparse column", "did you mean 'user'?"]),
+            ({"user": "price"}, ["user 'price' is of type dense", "expected a sparse one"]),
+            ({"user": "user", "item": "user"}, ["user and item are both 'user'"]),
+            ({"item": "usr"}, ["item 'usr' is no column of the schema", "did you mean 'user'?"]),
             ({"columns": {"user": {"type": "sparce"}}}, ["column 'user'", "type = 'sparce'", "did you mean 'sparse'?"]),
             ({"columns": {"user": {"type": ["sparse"]}}}, ["column 'user'", "type = ['sparse']", "text"]),
             ({"columns": {"user": {"min_cont": 2}}}, ["column 'user'", "min_cont", "did you mean 'min_count'?"]),
@@ -118,9 +119,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"a: [b", "cannot be read"),
-            (b"- a", "holds a list"),
-            (b"\xff\xfe", "cannot be read"),
+            (b"a: [b", "is no YAML"),
+            (b"- a", "holds \"['a']\""),
+            (b"\xff\xfe", "is no UTF-8 text"),
+            (b"", "is empty; expected lines with label:"),
             (b"label: a", "no columns"),
         ],
     )
@@ -144,6 +146,6 @@ class TestRefusals:
     def test_nothing_is_executed(self, tmp_path):
         path = tmp_path / "bad.yaml"
         path.write_text(yaml.dump({"label": "x"}) + f"columns: !!python/object/apply:os.mkdir ['{tmp_path}/owned']\n")
-        with pytest.raises(SchemaError, match="cannot be read"):
+        with pytest.raises(SchemaError, match="is no YAML"):
             TableSchema.load(path)
         assert not (tmp_path / "owned").exists()
