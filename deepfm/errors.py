@@ -39,3 +39,7 @@ class DeviceError(DeepFMError):
 
 class TrainingError(DeepFMError):
     """Training that cannot go on, such as a loss that turned NaN."""
+
+
+class AnalysisError(DeepFMError):
+    """A model that cannot be analysed as it is given, or a report that cannot be read."""
