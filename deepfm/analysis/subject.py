@@ -4,13 +4,13 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from deepfm.analysis.guard import untouched
 from deepfm.analysis.losses import Loss
@@ -75,11 +75,27 @@ class Subject:
 
     @property
     def training_batches(self) -> tuple[Batch, ...]:
-        """The batches as training mode takes them: batch normalisation needs two rows, so a single one is doubled."""
+        """The batches as training mode takes them: batch normalisation needs two rows, so single ones are joined."""
         normalised = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in self.model.modules())
         if not normalised or self.rows > 1:
             return self.batches
-        return tuple(self.sized(batch, 2) for batch in self.batches)
+        if len(self.batches) == 1:
+            return (self.sized(self.batches[0], 2),)
+        return (self._joined(self.batches),)
+
+    def _joined(self, batches: Sequence[Batch]) -> Batch:
+        """Batches as one, their rows after each other; what does not follow the rows is the first batch's."""
+        first, rows = batches[0], rows_of(batches[0], self.batch_dim)
+        parts = [tree_flatten((batch.args, batch.kwargs, batch.target)) for batch in batches]
+
+        def join(leaves: tuple[Any, ...]) -> Any:
+            leaf = leaves[0]
+            follows = isinstance(leaf, Tensor) and leaf.ndim > self.batch_dim and leaf.shape[self.batch_dim] == rows
+            return torch.cat(leaves, dim=self.batch_dim) if follows else leaf
+
+        joined = [join(leaves) for leaves in zip(*(flat for flat, _ in parts), strict=True)]
+        args, kwargs, target = tree_unflatten(joined, parts[0][1])
+        return replace(first, args=args, kwargs=kwargs, target=target)
 
     def call(self, model: nn.Module, batch: Batch) -> Outputs:
         """The model's output for a batch."""
@@ -103,6 +119,13 @@ class Subject:
 
         return batch.map(resize)
 
+    def set_mode(self, model: nn.Module, train: bool) -> None:
+        """Evaluation mode, or training mode as the model came in: parts that were put in evaluation mode stay there."""
+        model.train(train)
+        if train and self.model.training:
+            for module, own in zip(model.modules(), self.model.modules(), strict=True):
+                module.training = own.training
+
     @contextmanager
     def scratch(self, *, train: bool = True, seed: int = 0) -> Iterator[nn.Module]:
         """A copy of the model to do anything with, in training or evaluation mode, under random streams of its own.
@@ -114,8 +137,7 @@ class Subject:
                 model = copy.deepcopy(self.model)
             except (RuntimeError, TypeError, NotImplementedError):
                 model = self.model
-            if model.training != train:
-                model.train(train)
+            self.set_mode(model, train)
             for parameter in model.parameters():
                 parameter.grad = None
             torch.manual_seed(seed)
