@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -19,17 +18,19 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepfm.analysis.formulas import FORMULAS
 from deepfm.analysis.meta import meta_batch, meta_copy
 from deepfm.analysis.places import Places
 from deepfm.analysis.subject import Batch, Subject
 from deepfm.errors import AnalysisError
 
-aten = torch.ops.aten
 HEAVY = re.compile(
     r"mm$|mv$|matmul|linear|conv|rnn|lstm|gru|attention|encoder_layer|multi_head|trilinear|cdist|fft|solve|svd|eig|qr$"
     r"|cholesky|inv_ex|_lu|grid_sampler|(^|_)v?dot$|kron|householder"
 )
-LIGHT = re.compile(r"linear1d|bilinear2d|trilinear3d|smooth|convert|fft_.*freq|_rnn_cell_backward|fused_(lstm|gru)_cell")
+LIGHT = re.compile(
+    r"linear1d|bilinear2d|trilinear3d|smooth|convert|fft_.*freq|_rnn_cell_backward|fused_(lstm|gru)_cell"
+)
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,17 @@ def measure_flops(subject: Subject, rows: int | None = None) -> Flops:
 @contextmanager
 def counted_apart() -> Iterator[None]:
     """Attention by its products and recurrence by its steps, while inside; all settings are put back."""
+    with without_fast_path(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def without_fast_path() -> Iterator[None]:
+    """PyTorch's Transformers by their parts, not by the one kernel of evaluation."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
@@ -274,28 +281,3 @@ def _extrapolated(one: Flops, two: Flops, rows: int) -> Flops:
         uncounted_share=two.uncounted_share,
         skipped=one.skipped or two.skipped,
     )
-
-
-def _trilinear(
-    first: Any, second: Any, third: Any, expand1: Any, expand2: Any, expand3: Any, summed: Any, *_: Any, **__: Any
-) -> int:
-    """A sum over the product of three tensors, as `nn.Bilinear` is: two products of matrices, one after the other."""
-    shapes = []
-    for shape, expanded in ((first, expand1), (second, expand2), (third, expand3)):
-        sizes = list(shape)
-        for dim in sorted(expanded):
-            sizes.insert(dim, 1)
-        shapes.append(sizes)
-    space = [max(sizes) for sizes in zip(*shapes, strict=True)]
-    early = [dim for dim in summed if dim in expand3]  # summed before the third comes in
-    return 2 * prod(space) + 2 * prod(size for dim, size in enumerate(space) if dim not in early)
-
-
-FORMULAS: dict[Any, Any] = {
-    aten.mv: lambda matrix, vector, **_: 2 * prod(matrix),
-    aten.addmv: lambda start, matrix, vector, **_: 2 * prod(matrix),
-    aten.dot: lambda one, other, **_: 2 * prod(one),
-    aten.vdot: lambda one, other, **_: 2 * prod(one),
-    aten.addbmm: lambda start, one, other, **_: 2 * prod(one) * other[2],
-    aten._trilinear: _trilinear,
-}

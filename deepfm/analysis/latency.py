@@ -99,16 +99,16 @@ def measure_latency(
     end = perf_counter() + budget
     room = int(FREE_SHARE * free_memory(subject.device)) if free is None else free
     found: dict[bool, list[Timing]] = {False: [], True: []}
-    known: dict[bool, tuple[int, float]] = {}  # rows and seconds of the largest call so far
+    known: dict[bool, list[tuple[int, float]]] = {False: [], True: []}  # rows and seconds of one call
     tasks = [(size, train) for size in sorted(set(rows)) for train in (False, True)]
     for at, (size, train) in enumerate(tasks):
         left = end - perf_counter()
-        refused = _too_large(memory, size, room, train) or _too_long(known.get(train), size, left)
+        refused = _too_large(memory, size, room, train) or _too_long(known[train], size, left)
         if refused is None:
             share = left / (len(tasks) - at)
             timing, once = _timed(subject, size, train, share, left, clock, threads)
             if once is not None:
-                known[train] = (size, once)
+                known[train].append((size, once))
         else:
             timing = _none(size, refused)
         found[train].append(timing)
@@ -180,14 +180,15 @@ def _too_large(memory: Memory | None, rows: int, room: int, train: bool) -> str 
     return f"needs about {needed / 2**30:.2g} GiB of activations and {room / 2**30:.2g} GiB may be used"
 
 
-def _too_long(known: tuple[int, float] | None, rows: int, left: float) -> str | None:
+def _too_long(known: Sequence[tuple[int, float]], rows: int, left: float) -> str | None:
+    """Whether the line through the two largest calls so far says that enough runs will not fit."""
     if left <= 0:
         return "the budget is used up"
-    if known is None:
+    if len(known) < 2:
         return None
-    expected = known[1] * rows / known[0]  # at most: a small call has costs that do not grow
-    # a call that is bound by its fixed costs at few rows may be far quicker than this, so only clear cases are refused
-    return f"the budget is used up: one call may take {expected:.2g} s" if expected > 40 * left else None
+    (few, quick), (many, slow) = known[-2:]
+    expected = slow + max(0.0, slow - quick) * (rows - many) / (many - few)
+    return f"the budget is used up: one call may take {expected:.2g} s" if (FEWEST + 2) * expected > left else None
 
 
 def _finished(run: Callable[[], None], device: torch.device) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from deepfm.analysis.subject import Subject, tensors
 
 TRIAD_VALUES = 1 << 24  # 64 MiB an array, which no cache of a core holds
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
-SECONDS = 0.4  # for each of the two measurements
+SECONDS = 0.25  # for each of the two measurements
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,17 @@ class Roofline:
     steps_per_epoch: int | None
 
 
-@lru_cache(maxsize=8)
-def measure_machine(device: str = "cpu", threads: int | None = None) -> Machine:
-    """This machine's bandwidth and peak, once per process; a second or less.
+def measure_machine(device: str = "cpu") -> Machine:
+    """This machine's bandwidth and peak, once per process and number of threads; a second or less."""
+    return _measured(device, torch.get_num_threads())
 
-    Args:
-        device: as torch names it.
-        threads: part of what is remembered; None for those that torch uses now.
-    """
+
+@lru_cache(maxsize=8)
+def _measured(device: str, threads: int) -> Machine:
     place = torch.device(device)
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else f"this machine ({device})"
+    plural = "s" if threads > 1 else ""
+    cuda = place.type == "cuda"
+    name = torch.cuda.get_device_name(place) if cuda else f"this machine ({device}, {threads} thread{plural})"
     a, b, c = (torch.ones(TRIAD_VALUES, device=place) for _ in range(3))
     triad = _best(lambda: torch.add(b, c, alpha=3.0, out=a), place)
     side = MATMUL_SIDE.get(place.type, 1024)
@@ -149,10 +150,10 @@ def measure_roofline(
         measured_step: seconds of a step at these rows.
         dataset_rows: rows of an epoch.
     """
-    here = measure_machine(str(subject.device), torch.get_num_threads()) if machine is None else machine
+    here = measure_machine(str(subject.device)) if machine is None else machine
     activations = memory.at(flops.rows) or 0.0
-    inputs = sum(bytes_of(leaf) for leaf in tensors(subject.batches[0].args, subject.batches[0].kwargs))
-    inputs = inputs * flops.rows / subject.rows
+    given = sum(bytes_of(leaf) for leaf in tensors(subject.batches[0].args, subject.batches[0].kwargs))
+    inputs = given * flops.rows / subject.rows
     weights = sum(counts.parameter_bytes.values())
     forward_bytes = weights - table_bytes(subject.model) + inputs + 2 * activations
     gradients, state = sum(counts.gradient_bytes.values()), counts.optimizer_bytes.get("adam", 0)

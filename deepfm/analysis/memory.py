@@ -69,7 +69,8 @@ class Memory:
     """Activations of the first batch, their growth, and the peak of a step.
 
     Attributes:
-        fixed, per_row: the line bytes = fixed + per_row · rows through `sizes`; None where fewer than two were measured.
+        fixed, per_row: the line bytes = fixed + per_row · rows through `sizes`; None where those are fewer
+            than two.
         sizes: (rows, bytes) measured.
         error: the largest distance from the line, as a share of the bytes.
         linear: whether that is below 2 %.

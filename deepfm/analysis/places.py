@@ -57,13 +57,18 @@ class Places:
     def _hooks(self, name: str) -> tuple[Any, Any]:
         def enter(*_: Any) -> None:
             self._stack.append(name)
-            self._starts.append(torch.autograd._get_sequence_nr())
+            self._starts.append(_next_number())
             self._calls.append((1 << 62, tuple(self._stack)))
 
         def leave(*_: Any) -> None:
             place = tuple(self._stack)
             at = next(at for at in range(len(self._calls) - 1, -1, -1) if self._calls[at] == (1 << 62, place))
-            self._calls[at] = (torch.autograd._get_sequence_nr(), place)
+            self._calls[at] = (_next_number(), place)
             self._stack.pop()
 
         return enter, leave
+
+
+def _next_number() -> int:
+    """Of the node that autograd would make next."""
+    return torch._C._autograd._get_sequence_nr()
