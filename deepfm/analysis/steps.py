@@ -156,6 +156,10 @@ class Stepper:
         optimizer: a name that the engine knows.
         clip_norm: the largest joint norm of the gradients; None for none.
 
+    Attributes:
+        parameters: those that want a gradient.
+        norms: of the last gradient, parameter by parameter; None for one that the loss does not reach.
+
     Raises:
         AnalysisError: no parameter wants a gradient.
     """
@@ -163,6 +167,7 @@ class Stepper:
     def __init__(self, subject: Subject, model: nn.Module, optimizer: str, *, clip_norm: float | None = None) -> None:
         self.subject, self.model, self.clip_norm = subject, model, clip_norm
         self.parameters = trainable(model)
+        self.norms: list[float | None] = []
         self.optimizer = build_optimizer(optimizer, 1.0, [ParameterGroup(self.parameters)], subject.device)
 
     def gradient(self, batch: Batch) -> tuple[float, float]:
@@ -176,9 +181,12 @@ class Stepper:
         if not loss.requires_grad:
             raise AnalysisError("the loss has no gradient with respect to any parameter")
         loss.backward()
-        values = gradient_values(self.parameters)
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value.double()) for value in values]))
-        return float(loss.detach()), float(norm)
+        values = iter(gradient_values(self.parameters))
+        self.norms = [
+            None if part.grad is None else float(torch.linalg.vector_norm(next(values).double()))
+            for part in self.parameters
+        ]
+        return float(loss.detach()), math.hypot(*(norm for norm in self.norms if norm is not None))
 
     def step(self, batch: Batch, lr: float) -> tuple[float, float]:
         """One step; the loss and the gradients' norm from before it, which is not taken where they are not finite."""
