@@ -1,0 +1,227 @@
+"""Is the backward pass the derivative of the forward pass? `torch.autograd.gradcheck` in float64 on two rows."""
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError, gradcheck
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from deepfm.analysis.steps import reason_of
+from deepfm.analysis.subject import Batch, Subject, named_tensors, tensors
+
+ROWS = 2
+ATTEMPTS = 3  # a wrong backward fails at every point, a kink at one
+JITTER = 1e-3  # of a tensor's own size, from the second attempt on
+_NUMBER = r"tensor\(\s*([-+0-9.einfa]+)"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An input or a parameter, and the derivative along a random direction by differences and by autograd.
+
+    Args:
+        error: |numerical − analytical| over the larger of the two; None where torch gives no numbers.
+    """
+
+    name: str
+    kind: str
+    passed: bool
+    numerical: float | None = None
+    analytical: float | None = None
+    error: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What was checked, and the worst of what failed.
+
+    Args:
+        passed: None where nothing could be checked.
+        worst: the name of the failed place of the largest error.
+        checked, total: places checked within the budget, and all there are.
+        attempts: the most points looked at for one place.
+        unchecked: places that torch cannot check, with the reason.
+    """
+
+    passed: bool | None = None
+    worst: str | None = None
+    failures: tuple[Place, ...] = ()
+    checked: int = 0
+    total: int = 0
+    inputs: int = 0
+    parameters: int = 0
+    attempts: int = 0
+    unchecked: dict[str, str] | None = None
+    skipped: str | None = None
+
+    SOURCES: ClassVar[dict[str, str]] = {
+        "passed": "measured: gradcheck's fast mode in float64, two rows, evaluation mode",
+        "failures": "measured: at three points each, of which two have jittered inputs and parameters",
+        "worst": "derived: of the failures",
+        "checked": "measured: counted",
+        "total": "measured: counted",
+        "inputs": "measured: counted, of those checked",
+        "parameters": "measured: counted, of those checked",
+        "attempts": "measured: counted",
+    }
+
+
+def measure_gradcheck(subject: Subject, *, budget_seconds: float = 6.0, seed: int = 0) -> GradientCheck:
+    """Check floating-point inputs, then parameters, one by one until the time is used.
+
+    Args:
+        budget_seconds: a place that has begun is finished; parameters are taken evenly over the model.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with subject.scratch(train=False, seed=seed) as model, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if model is subject.model:
+                return GradientCheck(skipped="the model cannot be copied, and a check in float64 would change it")
+            model.double()
+            batch = subject.sized(subject.batches[0], ROWS).map(
+                lambda leaf: leaf.double() if leaf.is_floating_point() else leaf
+            )
+            return _check(subject, model, batch, budget_seconds, seed)
+    except Exception as error:
+        return GradientCheck(skipped=reason_of(error))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _check(subject: Subject, model: nn.Module, batch: Batch, budget_seconds: float, seed: int) -> GradientCheck:
+    with _Downcasts() as casts:
+        output = subject.call(model, batch)
+    found = [leaf for leaf in tensors(output) if leaf.is_floating_point()]
+    if not found:
+        return GradientCheck(skipped="the model gives no floating-point output")
+    if casts.seen or any(leaf.dtype != torch.float64 for leaf in found):
+        return GradientCheck(skipped="the model computes in float32 inside, where differences of 1e-6 drown")
+    if not any(leaf.requires_grad for leaf in found) and not _has_float_input(batch):
+        return GradientCheck(skipped="no output depends on a parameter, and no input is floating point")
+    given = {name: leaf for name, leaf in named_tensors(batch, model).items() if leaf.is_floating_point()}
+    own = [name for name, part in model.named_parameters() if part.requires_grad]
+    places = [*((name, "input") for name in given), *((name, "parameter") for name in _spread(own))]
+    ended = time.perf_counter() + budget_seconds
+    checked: list[Place] = []
+    unchecked: dict[str, str] = {}
+    most = 0
+    for name, kind in places:
+        if checked and time.perf_counter() > ended:
+            break
+        for attempt in range(ATTEMPTS):
+            most = max(most, attempt + 1)
+            place = _check_place(subject, model, batch, name, kind, attempt, seed)
+            if isinstance(place, str):
+                unchecked[name] = place
+                break
+            if place.passed or attempt == ATTEMPTS - 1:
+                checked.append(place)
+                break
+    if not checked:
+        first = next(iter(unchecked.values()), "there is no floating-point input and no parameter that wants a gradient")
+        return GradientCheck(total=len(places), unchecked=unchecked, skipped=first)
+    failures = tuple(place for place in checked if not place.passed)
+    worst = max(failures, key=lambda place: place.error or 0.0).name if failures else None
+    inputs = sum(place.kind == "input" for place in checked)
+    return GradientCheck(
+        not failures, worst, failures, len(checked), len(places), inputs, len(checked) - inputs, most, unchecked
+    )
+
+
+def _check_place(
+    subject: Subject, model: nn.Module, batch: Batch, name: str, kind: str, attempt: int, seed: int
+) -> Place | str:
+    """One place at one point; or why torch cannot check it."""
+    source = torch.Generator().manual_seed(1000 * seed + attempt)
+
+    def moved(leaf: Tensor) -> Tensor:
+        if attempt == 0 or not leaf.is_floating_point():
+            return leaf.detach()
+        scale = JITTER * float(leaf.detach().abs().mean() or 1.0)
+        noise = torch.randn(leaf.shape, generator=source, dtype=torch.float64).to(leaf.device)
+        return leaf.detach() + scale * noise
+
+    inputs = Batch(*(batch.map(moved).__dict__[part] for part in ("args", "kwargs")), batch.target)
+    weights = {key: moved(part) for key, part in model.named_parameters()}
+    function, point = _function(subject, model, inputs, weights, name, kind, seed)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            gradcheck(function, (point.requires_grad_(),), fast_mode=True, nondet_tol=1e-9, check_batched_grad=False)
+    except GradcheckError as error:
+        text = str(error)
+        if "not reentrant" in text:
+            return "the backward pass is not deterministic"
+        numbers = [re.search(rf"{side}:\s*{_NUMBER}", text) for side in ("numerical", "analytical")]
+        numerical, analytical = (float(found[1]) if found else None for found in numbers)
+        apart = None
+        if numerical is not None and analytical is not None:
+            apart = abs(numerical - analytical) / max(abs(numerical), abs(analytical), 1e-300)
+        return Place(name, kind, False, numerical, analytical, apart, " ".join(text.split())[:200])
+    except Exception as error:
+        return reason_of(error)
+    return Place(name, kind, True)
+
+
+def _function(
+    subject: Subject,
+    model: nn.Module,
+    batch: Batch,
+    weights: dict[str, Tensor],
+    name: str,
+    kind: str,
+    seed: int,
+) -> tuple[Callable[[Tensor], Any], Tensor]:
+    """The outputs as a function of one tensor, and that tensor."""
+    leaves, form = tree_flatten((batch.args, batch.kwargs))
+    target = named_tensors(batch, model)[name] if kind == "input" else None
+    at = next((place for place, leaf in enumerate(leaves) if leaf is target), None)
+
+    def function(value: Tensor) -> Any:
+        torch.manual_seed(seed)
+        filled, given = list(leaves), dict(weights)
+        if at is None:
+            given[name] = value
+        else:
+            filled[at] = value
+        args, kwargs = tree_unflatten(filled, form)
+        output = functional_call(model, given, args, kwargs)
+        found = tuple(leaf for leaf in tensors(output) if leaf.is_floating_point())
+        return tuple(leaf if leaf.requires_grad else leaf + 0.0 * value.sum() for leaf in found)
+
+    return function, (weights[name] if target is None else target).clone()
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Names in an order whose every beginning is spread over the model."""
+    step = max(1, len(names) // 8)
+    return [name for first in range(step) for name in names[first::step]]
+
+
+def _has_float_input(batch: Batch) -> bool:
+    return any(leaf.is_floating_point() for leaf in tensors(batch.args, batch.kwargs))
+
+
+class _Downcasts(TorchDispatchMode):
+    """Whether a number with a gradient goes from float64 to less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64:
+            self.seen |= result.is_floating_point() and result.dtype != torch.float64
+        return result
