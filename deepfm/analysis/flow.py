@@ -123,7 +123,7 @@ def measure_flow(subject: Subject) -> Flow:
                 except Exception as error:  # whatever a foreign forward raises
                     raise AnalysisError(f"{subject.name} fails in training mode: {_reason(error)}") from error
             written |= {name for name, part in model.named_parameters() if not torch.equal(part, before[name])}
-            outputs = [part for part in _floats(output)]
+            outputs = _floats(output)
             finite = finite and all(bool(torch.isfinite(part).all()) for part in outputs)
             if outputs and outputs[0].ndim > subject.batch_dim and outputs[0].shape[subject.batch_dim] > 1:
                 deviations.append(float(outputs[0].detach().float().std(dim=subject.batch_dim).mean()))

@@ -1,4 +1,4 @@
-"""What goes in and what comes out: shapes and which of their dimensions are free, types, ranges, ids and their bounds."""
+"""What goes in and what comes out: shapes and which dimensions are free, types, ranges, ids and their bounds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a subject comes from: a run's folder, a configuration, a function that gives it, or a class and a specification."""
+"""Where a subject comes from: a run, a configuration, a function that gives it, or a class and a specification."""
 
 import inspect
 import json
