@@ -103,7 +103,12 @@ class BatchesTask(Task):
         weight_decay: float = 0.0,
     ) -> None:
         self.subject, self.model, self.given = subject, model, tuple(batches)
-        self.steps, self.held_out, self.seed, self.weight_decay = steps, tuple(held_out) or self.given, seed, weight_decay
+        self.steps, self.held_out, self.seed, self.weight_decay = (
+            steps,
+            tuple(held_out) or self.given,
+            seed,
+            weight_decay,
+        )
         self.found: list[float] = []
         self.kept = [part for part in model.modules() if model.training and not part.training]
 
