@@ -1,4 +1,4 @@
-"""FLOPs of operations that torch's counter has no formula for; each takes the shapes of its operation's arguments."""
+"""FLOPs of operations that torch's counter has no formula for, or a wrong one; each takes the shapes of its operation's arguments."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -15,7 +15,7 @@ def mv(matrix: Shape, *_: Any, **__: Any) -> int:
     return 2 * prod(matrix)
 
 
-def addmv(start: Shape, matrix: Shape, *_: Any, **__: Any) -> int:
+def addmv(_start: Shape, matrix: Shape, *_: Any, **__: Any) -> int:
     """The same, added to something."""
     return 2 * prod(matrix)
 
@@ -25,7 +25,7 @@ def dot(one: Shape, *_: Any, **__: Any) -> int:
     return 2 * prod(one)
 
 
-def addbmm(start: Shape, one: Shape, other: Shape, *_: Any, **__: Any) -> int:
+def addbmm(_start: Shape, one: Shape, other: Shape, *_: Any, **__: Any) -> int:
     """(B, M, K) times (B, K, N), summed over B: 2 B M K N."""
     return 2 * prod(one) * other[2]
 
@@ -56,7 +56,30 @@ def trilinear(
     return 2 * prod(space) + 2 * prod(size for dim, size in enumerate(space) if dim not in early)
 
 
+def convolution_backward(
+    gradient: Shape,
+    given: Shape,
+    weight: Shape,
+    _bias: Any,
+    _stride: Any,
+    _padding: Any,
+    _dilation: Any,
+    transposed: bool,
+    _output_padding: Any,
+    _groups: int,
+    wanted: Sequence[bool],
+    **__: Any,
+) -> int:
+    """The gradients of input and weight take as much as the convolution each.
+
+    Torch's own formula multiplies the weight's by the number of groups.
+    """
+    places = given if transposed else gradient
+    return 2 * places[0] * prod(places[2:]) * prod(weight) * sum(wanted[:2])
+
+
 FORMULAS: dict[Any, Callable[..., int]] = {
+    aten.convolution_backward: convolution_backward,
     aten.mv: mv,
     aten.addmv: addmv,
     aten.dot: dot,

@@ -5,9 +5,9 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -144,15 +144,13 @@ def saved_activations(subject: Subject, model: nn.Module, batch: Batch, rows: in
     Bytes are counted per storage, as a saved view keeps the whole of it; what a function of the model's own keeps
     on its context by other ways than `save_for_backward` is not seen.
     """
-    held: weakref.WeakSet[_Held] = weakref.WeakSet()
     order: list[weakref.ref[_Held]] = []
     excluded = {_key(part) for part in (*model.parameters(), *model.buffers())}
     given = {_key(leaf) for leaf in tensors(batch.args, batch.kwargs, batch.target)}
     with Places(model) as places:
 
         def pack(tensor: Tensor) -> _Held:
-            kept = _Held(tensor, places.current)
-            held.add(kept)
+            kept = _Held(tensor.detach(), places.current)  # a result that knew its node would never be freed
             order.append(weakref.ref(kept))
             return kept
 
@@ -185,11 +183,14 @@ def fit(sizes: Sequence[tuple[int, int]]) -> tuple[float | None, float | None, f
     """The line through (rows, bytes): bytes of no row, bytes per row, and the largest distance as a share."""
     if len(sizes) < 2:
         return None, None, None
-    rows, held = (np.asarray(column, dtype=np.float64) for column in zip(*sizes, strict=True))
-    slope = float(((rows - rows.mean()) * (held - held.mean())).sum() / ((rows - rows.mean()) ** 2).sum())
-    start = float(held.mean() - slope * rows.mean())
-    distance = float((np.abs(start + slope * rows - held) / np.maximum(held, 1.0)).max())
-    return start, slope, distance
+    count = Fraction(len(sizes))
+    mean = sum(rows for rows, _ in sizes) / count
+    middle = sum(held for _, held in sizes) / count
+    spread = sum((rows - mean) ** 2 for rows, _ in sizes)
+    slope = sum((rows - mean) * (held - middle) for rows, held in sizes) / spread
+    start = middle - slope * mean
+    distance = max(abs(start + slope * rows - held) / max(held, 1) for rows, held in sizes)
+    return float(start), float(slope), float(distance)
 
 
 def measure_peak(subject: Subject, batch: Batch, activations: Activations) -> Peak:

@@ -33,7 +33,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 def meta_batch(batch: Batch) -> Batch:
     """The batch on the meta device."""
-    return batch.map(lambda leaf: leaf.to("meta"))
+    return batch.map(_emptied)
 
 
 def _emptied(tensor: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Where the time of a training step goes: waiting for data, forward, backward, optimizer; and on which device."""
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -80,13 +82,25 @@ def measure_profile(subject: Subject, batches: Iterable[Batch] | None = None, *,
                     _wait(cuda)
 
             step()
-            with profile(activities=activities, acc_events=True) as profiler:
+            with _silent(), profile(activities=activities, acc_events=True) as profiler:
                 for _ in range(steps):
                     with record_function("phase:step"):
                         step()
     except Exception as error:
         return Profile(0, None, {}, None, (), f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
     return _summary(profiler.key_averages(), steps, cuda)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Kineto writes to the terminal when it starts and stops, unless it was told otherwise."""
+    told = os.environ.get("KINETO_LOG_LEVEL")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    try:
+        yield
+    finally:
+        if told is None:
+            del os.environ["KINETO_LOG_LEVEL"]
 
 
 def _summary(events: Any, steps: int, cuda: bool) -> Profile:

@@ -1,0 +1,73 @@
+"""Every measure of cost, once over every model of these tests: none fails, none changes the model, all is plain data."""
+
+import json
+import warnings
+from dataclasses import asdict, fields, is_dataclass
+
+import pytest
+import torch
+
+from deepfm.analysis.checkpointing import Checkpointing
+from deepfm.analysis.counts import Counts, measure_counts
+from deepfm.analysis.flops import Flops, measure_flops
+from deepfm.analysis.latency import Latency, measure_latency
+from deepfm.analysis.lengths import Lengths
+from deepfm.analysis.machine import Machine, Roofline, measure_roofline
+from deepfm.analysis.memory import Memory, measure_memory
+from deepfm.analysis.precision import Precision, measure_precision
+from deepfm.analysis.profile import Profile, measure_profile
+from deepfm.analysis.quantization import Quantization, measure_quantization
+from deepfm.analysis.scaling import Scaling, measure_scaling
+from deepfm.analysis.subject import make_subject
+from tests.analysis.faulty import FAULTS
+from tests.analysis.healthy import HEALTHY
+from tests.analysis.ranker import unchanged
+
+RESULTS = (Counts, Flops, Memory, Latency, Roofline, Scaling, Checkpointing, Lengths, Precision, Quantization, Profile)
+BUILDS = {
+    **{f"faulty: {name}": fault.build for name, fault in FAULTS.items()},
+    **{f"healthy: {name}": build for name, build in HEALTHY.items()},
+}
+
+
+def quick(run, seconds, threads):
+    run()
+    return [1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_every_measure_takes_every_model(name):
+    torch.manual_seed(0)
+    case = BUILDS[name]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        subject = make_subject(case.model, case.batches, case.loss, optimizer=case.optimizer)
+        with unchanged(subject.model):
+            counts, flops, memory = measure_counts(subject), measure_flops(subject), measure_memory(subject)
+            found = [counts, flops, memory]
+            found.append(measure_latency(subject, memory, rows=(2,), clock=quick))
+            found.append(measure_roofline(subject, counts, flops, memory, machine=Machine("m", 1e9, 1e9, None, "test")))
+            found.append(measure_scaling(subject, counts, flops, memory))
+            found += measure_precision(subject)
+            found.append(measure_quantization(subject, clock=quick))
+            found.append(measure_profile(subject, steps=1))
+    for each in found:
+        json.dumps(asdict(each), allow_nan=False)
+    assert flops.skipped is None or "no gradient" in flops.skipped
+    assert memory.skipped is None
+    assert memory.linear
+    assert counts.optimizer_skipped == {}
+    assert flops.step is None or flops.step >= flops.forward > 0
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_every_figure_has_a_source(kind):
+    names = {field.name for field in fields(kind)}
+    sources = {name.split(".")[0] for name in kind.SOURCES}
+    assert is_dataclass(kind)
+    assert all(text.split(":")[0] in ("measured", "derived", "assumed") for text in kind.SOURCES.values())
+    not_figures = {"skipped", "rows", "backend", "dtype", "device", "modules", "advice", "reason", "steps",
+                   "steps_per_epoch", "growths", "optimizer_skipped"}  # fmt: skip
+    assert names - sources <= not_figures
+    inner = {"rows_per_second", "flops_share", "bytes_share", "doubled_flops", "doubled_bytes"}
+    assert sources - names <= inner
