@@ -175,9 +175,7 @@ def _cost(
     peak = None if memory is None or memory.peak is None else memory.peak.total
     share = None if peak is None else peak / max(1, free_memory(subject.device))
     if "scaling" in switches and flops is not None and memory is not None:
-        scaling = part(
-            "scaling", lambda: measure_scaling(subject, measured.counts, flops, memory, step_seconds=step)
-        )
+        scaling = part("scaling", lambda: measure_scaling(subject, measured.counts, flops, memory, step_seconds=step))
         measured = replace(measured, scaling=scaling)
     if "precision" in switches:
         measured = replace(measured, precision=part("precision", lambda: measure_precision(subject)) or ())
@@ -185,9 +183,7 @@ def _cost(
         measured = replace(measured, quantization=part("quantisation", lambda: measure_quantization(subject)))
     if "profile" in switches:
         measured = replace(measured, profile=part("profile", lambda: measure_profile(subject)))
-    return replace(
-        measured, flops=flops, memory=memory, latency=latency, roofline=roofline, memory_share=share
-    )
+    return replace(measured, flops=flops, memory=memory, latency=latency, roofline=roofline, memory_share=share)
 
 
 def _training(

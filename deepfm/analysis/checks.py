@@ -141,7 +141,9 @@ def rows(m: "Measurements") -> Found:
     """Outputs that depend on the rows beside."""
     for one in m.invariances.get("independence of rows"):
         if one.holds is False and one.difference is not None:
-            state = f"in evaluation mode other rows beside it change a row's output by {one.difference:.2g} of the spread"
+            state = (
+                f"in evaluation mode other rows beside it change a row's output by {one.difference:.2g} of the spread"
+            )
             yield CRITICAL, "output", state, one.difference
 
 
