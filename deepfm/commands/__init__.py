@@ -4,6 +4,7 @@ import argparse
 from typing import Protocol
 
 from deepfm.commands import (
+    analyze,
     baseline,
     compare,
     data,
@@ -39,5 +40,6 @@ COMMANDS: dict[str, Command] = {
     "data": data,
     "schema": schema,
     "validate": validate,
+    "analyze": analyze,
     "import-fuxictr": import_fuxictr,
 }

@@ -20,14 +20,18 @@ def write_markdown(document: Document, path: str | Path) -> None:
     write_text(path, render_markdown(document, path.stem))
 
 
-def render_markdown(document: Document, stem: str = "report") -> str:
-    """The document as Markdown; figures are linked as `<stem>-<number>.svg`, numbered from 1."""
-    parts = [f"# {escape_markdown(document.title)}"]
+def render_markdown(document: Document, stem: str = "report", level: int = 1) -> str:
+    """The document as Markdown; figures are linked as `<stem>-<number>.svg`, numbered from 1.
+
+    Args:
+        level: of the title's heading.
+    """
+    parts = [f"{'#' * level} {escape_markdown(document.title)}"]
     if document.subtitle:
         parts.append(escape_markdown(document.subtitle))
     figures = 0
     for section in document.sections:
-        parts.append(f"## {escape_markdown(section.title)}")
+        parts.append(f"{'#' * (level + 1)} {escape_markdown(section.title)}")
         for block in section.blocks:
             figures += isinstance(block, Figure)
             parts.append(_render(block, _figure_name(stem, figures)))
