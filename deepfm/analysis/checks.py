@@ -249,7 +249,7 @@ def loss_scale(m: "Measurements") -> Found:
     """Losses that grow with the rows."""
     ratio = None if m.loss_scale is None else m.loss_scale.ratio
     if ratio is not None and ratio > 1.5:
-        yield IMPORTANT, m.loss_name, f"twice the rows give {ratio:.2f} times the loss", ratio
+        yield IMPORTANT, m.about.loss, f"twice the rows give {ratio:.2f} times the loss", ratio
 
 
 def one_batch(m: "Measurements") -> Found:

@@ -1,0 +1,44 @@
+"""Cases as the rules see them, without what costs time and decides nothing."""
+
+import pytest
+import torch
+
+from deepfm.analysis.counts import measure_counts
+from deepfm.analysis.flow import measure_flow
+from deepfm.analysis.invariances import measure_invariances
+from deepfm.analysis.io import measure_contract
+from deepfm.analysis.loss_scale import measure_loss_scale
+from deepfm.analysis.overfit import measure_overfit
+from deepfm.analysis.parts import measure_parts
+from deepfm.analysis.report import About, Measurements
+from deepfm.analysis.start import measure_start
+from deepfm.analysis.subject import make_subject
+
+
+def subject_of(build):
+    torch.manual_seed(0)
+    case = build()
+    return make_subject(case.model, case.batches, case.loss, optimizer=case.optimizer)
+
+
+def examined(subject, *, learns=True):
+    """What the rules read of a subject."""
+    about = About(subject.name, "", subject.loss.name, subject.rows, len(subject.batches), "cpu", False, None, ())
+    return Measurements(
+        about,
+        measure_counts(subject),
+        measure_contract(subject),
+        measure_flow(subject),
+        measure_parts(subject),
+        measure_invariances(subject),
+        loss_scale=measure_loss_scale(subject),
+        start=measure_start(subject),
+        overfit=measure_overfit(subject, budget_seconds=1.5) if learns else None,
+    )
+
+
+@pytest.fixture(autouse=True)
+def quiet(recwarn):
+    """Faulty models warn of themselves."""
+    yield
+    recwarn.clear()
