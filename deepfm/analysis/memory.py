@@ -186,8 +186,8 @@ def fit(sizes: Sequence[tuple[int, int]]) -> tuple[float | None, float | None, f
     count = Fraction(len(sizes))
     mean = sum(rows for rows, _ in sizes) / count
     middle = sum(held for _, held in sizes) / count
-    spread = sum((rows - mean) ** 2 for rows, _ in sizes)
-    slope = sum((rows - mean) * (held - middle) for rows, held in sizes) / spread
+    spread = sum(((rows - mean) ** 2 for rows, _ in sizes), Fraction())
+    slope = sum(((rows - mean) * (held - middle) for rows, held in sizes), Fraction()) / spread
     start = middle - slope * mean
     distance = max(abs(start + slope * rows - held) / max(held, 1) for rows, held in sizes)
     return float(start), float(slope), float(distance)

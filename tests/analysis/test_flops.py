@@ -86,7 +86,9 @@ def test_forward_by_hand_in_both_modes(name):
     assert (flops.forward, flops.forward_training) == (expected, expected)
     assert flops.backend == "meta"
     assert not flops.lower_bound
-    assert sum(operation.flops for operation in flops.operations) == flops.step == 3 * expected - NO_GRADIENT.get(name, 0)
+    assert (
+        sum(operation.flops for operation in flops.operations) == flops.step == 3 * expected - NO_GRADIENT.get(name, 0)
+    )
     assert flops.modules.get("") is None if expected == 0 else flops.modules[""].step == flops.step
 
 
