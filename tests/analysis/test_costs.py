@@ -94,6 +94,19 @@ def test_a_model_that_cannot_be_copied_is_put_back():
     assert "cannot be copied" in quantization.skipped
 
 
+def test_a_table_with_sparse_gradients_is_measured_too():
+    model = nn.Sequential(nn.Embedding(50, 4, sparse=True), nn.Flatten(), nn.Linear(12, 1))
+    subject = make_subject(model, (torch.arange(24).reshape(8, 3), torch.zeros(8, 1)), "mse")
+    with unchanged(model):
+        memory = measure_memory(subject)
+        latency = measure_latency(subject, memory, rows=(2,), clock=quick)
+        profile = measure_profile(subject, steps=1)
+        precision, _ = measure_precision(subject)
+    assert memory.peak.parameters == 4 * (200 + 13)
+    assert latency.step[0].median == 1.0
+    assert (memory.skipped, profile.skipped, precision.skipped) == (None, None, None)
+
+
 @pytest.mark.parametrize("kind", RESULTS)
 def test_every_figure_has_a_source(kind):
     names = {field.name for field in fields(kind)}
