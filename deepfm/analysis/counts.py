@@ -119,6 +119,15 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(bytes_of(leaf) for state in optimizer.state.values() for leaf in tensors(dict(state)))
 
 
+def usual_optimizer(model: nn.Module) -> torch.optim.Optimizer | None:
+    """Adam over what is trained, or SGD where a table's gradients are sparse; None where nothing is trained."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        return None
+    sparse = any(getattr(module, "sparse", False) is True for module in model.modules())
+    return OPTIMIZERS["sgd" if sparse else "adam"](parameters)
+
+
 def _shared(model: nn.Module) -> list[list[tuple[str, nn.Parameter]]]:
     """Parameters by the storage they lie in: the same one under two names, or two that cover the same values."""
     groups: dict[Any, list[tuple[str, nn.Parameter]]] = {}

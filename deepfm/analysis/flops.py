@@ -21,11 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepfm.analysis.formulas import FORMULAS
 from deepfm.analysis.meta import meta_batch, meta_copy
 from deepfm.analysis.places import Places
-from deepfm.analysis.subject import Batch, Subject
+from deepfm.analysis.subject import Batch, Subject, rows_of
 from deepfm.errors import AnalysisError
 
 HEAVY = re.compile(
-    r"mm$|mv$|matmul|linear|conv|rnn|lstm|gru|attention|encoder_layer|multi_head|trilinear|cdist|fft|solve|svd|eig|qr$"
+    r"mm$|mv$|matmul|linear|conv|rnn|lstm|gru|attention|encoder_layer|multi_head|trilinear|cdist|fft|solve|svd|linalg_eig|qr$"
     r"|cholesky|inv_ex|_lu|grid_sampler|(^|_)v?dot$|kron|householder"
 )
 LIGHT = re.compile(
@@ -116,7 +116,8 @@ def measure_flops(subject: Subject, rows: int | None = None) -> Flops:
     if rows is not None and rows < 1:
         raise AnalysisError(f"rows is {rows}; expected 1 or more")
     batch = subject.training_batches[0]
-    have = subject.rows if rows is None else rows
+    own = rows_of(batch, subject.batch_dim)
+    have = own if rows is None else rows
     try:
         model = meta_copy(subject.model)
         passes = _passes(subject, model, subject.sized(meta_batch(batch), have))
@@ -124,7 +125,6 @@ def measure_flops(subject: Subject, rows: int | None = None) -> Flops:
             return passes.result(have, "meta")
     except Exception:
         pass  # whatever needs values, or is not implemented for the meta device, runs for real
-    own = max(subject.rows, 1)
     if have <= 2 * own:
         return _real(subject, batch, have)
     return _extrapolated(_real(subject, batch, own), _real(subject, batch, 2 * own), have)

@@ -1,4 +1,4 @@
-"""FLOPs of operations that torch's counter has no formula for, or a wrong one; each takes the shapes of its operation's arguments."""
+"""FLOPs of operations for which torch's counter has no formula, or a wrong one, from the shapes of their arguments."""
 
 from collections.abc import Callable, Sequence
 from math import prod

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from deepfm.analysis.counts import OPTIMIZERS
+from deepfm.analysis.counts import usual_optimizer
 from deepfm.analysis.memory import Memory
 from deepfm.analysis.subject import Subject
 from deepfm.engine.memory import free_memory
@@ -49,7 +49,7 @@ class Latency:
 
     Attributes:
         forward: in evaluation mode, without gradients.
-        step: forward, loss, backward and a step of Adam, in training mode.
+        step: forward, loss, backward and a step of Adam (SGD where gradients are sparse), in training mode.
         threads: that torch uses.
     """
 
@@ -129,8 +129,7 @@ def timing_of(rows: int, times: Sequence[float]) -> Timing:
 def training_step(subject: Subject, model: nn.Module, rows: int) -> Callable[[], None]:
     """A step of Adam on the first batch in so many rows, to be called again and again."""
     batch = subject.sized(subject.batches[0], rows)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS["adam"](parameters) if parameters else None
+    optimizer = usual_optimizer(model)
 
     def run() -> None:
         subject.loss_of(model, batch).backward()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from deepfm.analysis.counts import OPTIMIZERS, bytes_of, state_bytes
+from deepfm.analysis.counts import bytes_of, state_bytes, usual_optimizer
 from deepfm.analysis.places import Place, Places
 from deepfm.analysis.subject import Batch, Subject, rows_of, tensors
 from deepfm.engine.memory import free_memory
@@ -74,7 +74,7 @@ class Memory:
         sizes: (rows, bytes) measured.
         error: the largest distance from the line, as a share of the bytes.
         linear: whether that is below 2 %.
-        peak: with Adam; None, with `skipped`, where the step fails.
+        peak: with Adam (SGD where gradients are sparse); None, with `skipped`, where the step fails.
     """
 
     SOURCES: ClassVar[dict[str, str]] = {
@@ -84,7 +84,7 @@ class Memory:
         "sizes": "measured: as activations, for each number of rows",
         "error": "derived: sizes against the line",
         "linear": "derived: error below 2 %",
-        "peak": "measured: torch's MemTracker over a step with Adam (`source` says hooks: sum of measured parts)",
+        "peak": "measured: torch's MemTracker over a whole step (`source` says hooks: sum of measured parts)",
         "peak.device_bytes": "measured: torch.cuda.max_memory_allocated",
     }
     activations: Activations | None
@@ -186,8 +186,8 @@ def fit(sizes: Sequence[tuple[int, int]]) -> tuple[float | None, float | None, f
     count = Fraction(len(sizes))
     mean = sum(rows for rows, _ in sizes) / count
     middle = sum(held for _, held in sizes) / count
-    spread = sum((rows - mean) ** 2 for rows, _ in sizes)
-    slope = sum((rows - mean) * (held - middle) for rows, held in sizes) / spread
+    spread = sum(((rows - mean) ** 2 for rows, _ in sizes), Fraction())
+    slope = sum(((rows - mean) * (held - middle) for rows, held in sizes), Fraction()) / spread
     start = middle - slope * mean
     distance = max(abs(start + slope * rows - held) / max(held, 1) for rows, held in sizes)
     return float(start), float(slope), float(distance)
@@ -196,8 +196,7 @@ def fit(sizes: Sequence[tuple[int, int]]) -> tuple[float | None, float | None, f
 def measure_peak(subject: Subject, batch: Batch, activations: Activations) -> Peak:
     """The peak of a step with Adam, by what holds the memory; without torch's tracker, the sum of the parts."""
     with subject.scratch() as model:
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = OPTIMIZERS["adam"](parameters) if parameters else None
+        optimizer = usual_optimizer(model)
 
         def step() -> None:
             subject.loss_of(model, batch).backward()
@@ -220,7 +219,7 @@ def measure_peak(subject: Subject, batch: Batch, activations: Activations) -> Pe
             return Peak(**tracked, inputs=inputs, device_bytes=device_bytes, source="MemTracker")
         held = sum(bytes_of(part) for part in model.parameters())
         buffers = sum(bytes_of(part) for part in model.buffers())
-        gradients = sum(bytes_of(part) for part in parameters)
+        gradients = sum(bytes_of(part) for part in model.parameters() if part.requires_grad)
     total = held + buffers + gradients + state + activations.bytes + inputs
     return Peak(held, buffers, gradients, state, activations.bytes, None, inputs, total, device_bytes, "hooks")
 

@@ -1,5 +1,7 @@
 """What bfloat16 and float16 autocast do to outputs and gradients, and which modules want float32."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -90,10 +92,7 @@ def _measured(subject: Subject, name: str, dtype: torch.dtype) -> Precision:
 def _gradients(subject: Subject, dtype: torch.dtype | None, scale: int) -> dict[str, Tensor]:
     """Gradients of the loss times a scale, without dropout, so that the two passes do the same."""
     batch = subject.training_batches[0]
-    with subject.scratch() as model:
-        for module in model.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.p = 0.0
+    with subject.scratch() as model, _without_dropout(model):
         with torch.autocast(subject.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             loss = subject.loss_of(model, batch)
         (loss.float() * scale).backward()
@@ -102,6 +101,18 @@ def _gradients(subject: Subject, dtype: torch.dtype | None, scale: int) -> dict[
             for name, parameter in model.named_parameters()
             if parameter.grad is not None
         }
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    shares = [(module, module.p) for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
+    try:
+        for module, _ in shares:
+            module.p = 0.0
+        yield
+    finally:
+        for module, share in shares:
+            module.p = share
 
 
 def _lost(low: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from deepfm.analysis.counts import OPTIMIZERS
+from deepfm.analysis.counts import usual_optimizer
 from deepfm.analysis.subject import Batch, Subject
 
 PHASES = ("data", "forward", "backward", "optimizer")
@@ -63,8 +63,7 @@ def measure_profile(subject: Subject, batches: Iterable[Batch] | None = None, *,
     source = _again(subject.training_batches if batches is None else batches)
     try:
         with subject.scratch() as model:
-            parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            optimizer = OPTIMIZERS["adam"](parameters) if parameters else None
+            optimizer = usual_optimizer(model)
 
             def step() -> None:
                 with record_function("phase:data"):

@@ -102,8 +102,8 @@ def _advice(change: float | None, enough: bool | None, size: float, speedup: flo
     if size > SMALLER and (speedup is None or speedup < 1.1):
         return f"int8 leaves {size:.0%} of the size and gains no time: not worth it"
     if not enough:
-        return f"outputs change by {change:.1%}: calibrate on data or train for int8, and compare the metric"
-    return f"outputs change by {change:.1%}: quantising after training is enough, once the metric has been compared"
+        return f"outputs change by {change:.2%}: calibrate on data or train for int8, and compare the metric"
+    return f"outputs change by {change:.2%}: quantising after training is enough, once the metric has been compared"
 
 
 def _saved_bytes(model: nn.Module) -> int:

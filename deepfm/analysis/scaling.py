@@ -184,15 +184,20 @@ def _tables(subject: Subject, counts: Counts) -> tuple[Table, ...]:
     """Each embedding table once, with the rows that the first batch looks up."""
     seen: dict[str, set[int]] = {}
     tables: dict[str, nn.Embedding | nn.EmbeddingBag] = {}
+    handles = []
     with subject.scratch(train=False) as model, torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 tables[name] = module
-                module.register_forward_pre_hook(_noting(seen.setdefault(name, set())), with_kwargs=True)
+                noting = _noting(seen.setdefault(name, set()))
+                handles.append(module.register_forward_pre_hook(noting, with_kwargs=True))
         try:
             subject.call(model, subject.batches[0])
         except Exception:
             seen.clear()
+        finally:
+            for handle in handles:
+                handle.remove()
     found = []
     for name, module in tables.items():
         size, looked_up = bytes_of(module.weight), seen.get(name)

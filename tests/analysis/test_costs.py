@@ -1,4 +1,4 @@
-"""Every measure of cost, once over every model of these tests: none fails, none changes the model, all is plain data."""
+"""Every measure of cost over every model of these tests: none fails or changes the model, and all is plain data."""
 
 import json
 import warnings
@@ -6,6 +6,7 @@ from dataclasses import asdict, fields, is_dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from deepfm.analysis.checkpointing import Checkpointing
 from deepfm.analysis.counts import Counts, measure_counts
@@ -58,6 +59,52 @@ def test_every_measure_takes_every_model(name):
     assert memory.linear
     assert counts.optimizer_skipped == {}
     assert flops.step is None or flops.step >= flops.forward > 0
+
+
+def test_a_model_that_cannot_be_copied_is_put_back():
+    class Alone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.drop = nn.Embedding(9, 4), nn.Dropout(0.5)
+            self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(2))
+
+        def __deepcopy__(self, memo):
+            raise TypeError("there is but one of me")
+
+        def forward(self, ids):
+            x = self.drop(self.table(ids))
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    subject = make_subject(Alone(), (torch.arange(8), torch.zeros(8, 4)), "mse")
+    with unchanged(subject.model):
+        counts, flops, memory = measure_counts(subject), measure_flops(subject), measure_memory(subject)
+        measure_latency(subject, memory, rows=(2,), clock=quick)
+        scaling = measure_scaling(subject, counts, flops, memory)
+        measure_precision(subject)
+        quantization = measure_quantization(subject, clock=quick)
+        measure_profile(subject, steps=1)
+    assert subject.model.drop.p == 0.5
+    assert "forward" not in vars(subject.model.blocks[0])
+    assert flops.backend == "real"
+    assert flops.forward == 2 * 2 * 8 * 4 * 4
+    assert memory.skipped is None
+    assert scaling.checkpointing.skipped == "the model cannot be copied"
+    assert "cannot be copied" in quantization.skipped
+
+
+def test_a_table_with_sparse_gradients_is_measured_too():
+    model = nn.Sequential(nn.Embedding(50, 4, sparse=True), nn.Flatten(), nn.Linear(12, 1))
+    subject = make_subject(model, (torch.arange(24).reshape(8, 3), torch.zeros(8, 1)), "mse")
+    with unchanged(model):
+        memory = measure_memory(subject)
+        latency = measure_latency(subject, memory, rows=(2,), clock=quick)
+        profile = measure_profile(subject, steps=1)
+        precision, _ = measure_precision(subject)
+    assert memory.peak.parameters == 4 * (200 + 13)
+    assert latency.step[0].median == 1.0
+    assert (memory.skipped, profile.skipped, precision.skipped) == (None, None, None)
 
 
 @pytest.mark.parametrize("kind", RESULTS)

@@ -70,6 +70,7 @@ def test_frozen_parts_and_other_types():
     assert (counts.fp32_bytes, counts.optimizer_bytes["momentum"]) == (4 * 30, 8 * 10)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant")
 def test_an_optimizer_that_refuses_sparse_gradients_is_skipped():
     ids = torch.zeros(3, dtype=torch.long)
     counts = measure_counts(make_subject(nn.Embedding(10, 4, sparse=True), (ids,), "probe"))

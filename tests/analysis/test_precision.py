@@ -50,6 +50,7 @@ def test_a_module_that_cancels_wants_float32():
             self.poor = nn.Linear(8, 1)
             with torch.no_grad():
                 self.poor.weight.copy_(torch.tensor([[1000.0, -1000.0, 0, 0, 0, 0, 0, 0]]))
+                self.fine.bias.zero_()
                 self.poor.bias.zero_()
                 self.fine.weight.copy_(torch.eye(8))
                 self.fine.weight[1] = self.fine.weight[0] * 1.001
