@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -198,9 +199,10 @@ def _per_row(subject: Subject, batches: Sequence[Batch]) -> np.ndarray:
         try:
             kept = max(4, NUMBERS // max(1, size) // len(batches))
             found = []
-            for batch in batches:
-                rows = torch.arange(min(kept, rows_of(batch, subject.batch_dim)))
-                found.append(row_gradients(subject, model, take_rows(subject, batch, rows)))
+            with sdpa_kernel(SDPBackend.MATH):
+                for batch in batches:
+                    rows = torch.arange(min(kept, rows_of(batch, subject.batch_dim)))
+                    found.append(row_gradients(subject, model, take_rows(subject, batch, rows)))
         finally:
             _FAST_PATH.set_fastpath_enabled(fast)
     rows_of_all = torch.cat(found)

@@ -229,7 +229,7 @@ def _batch_size(subject: Subject, noise: NoiseScale) -> Line:
             "scale grows while the loss falls and the learning rate was measured at it"
         )
         return Line("batch_size", chosen, why, evidence, "measured")
-    why = f"the noise scale is above the given batch of {given}, at which the learning rate was measured and the proof ran"
+    why = f"the noise scale is above the given batch of {given} rows, at which rate and proof were measured"
     return Line("batch_size", chosen, why, evidence, "measured")
 
 
