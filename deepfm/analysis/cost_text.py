@@ -132,7 +132,7 @@ def _roofline(found: Roofline) -> list[Block]:
         ("FLOPs per byte from which this machine computes", found.ridge, "derived"),
         ("bound by", found.bound, "derived"),
         ("roofline over measured step", found.achieved, "derived"),
-        ("time per epoch here", seconds(found.epoch), "derived: measured step × steps of an epoch"),
+        ("time per epoch here", seconds(found.epoch), "derived: measured step times steps of an epoch"),
     ]
     others = [
         (

@@ -25,7 +25,7 @@ CLOSE = 1e-6
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
     """A row for each figure that changed, each step's time, and each finding that is in one report alone."""
-    rows = [row for row in _figures(before, after)]
+    rows = list(_figures(before, after))
     old, new = _findings(before), _findings(after)
     rows += [["finding", "–", place] for place in sorted(new - old)]  # noqa: RUF001  nothing was there
     rows += [["finding", place, "gone"] for place in sorted(old - new)]

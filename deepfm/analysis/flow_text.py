@@ -16,7 +16,8 @@ def gradient_flow(report: ModelReport) -> list[Block]:
         skip = "skip paths shorten it" if flow.shortest < flow.longest else "there is one length only"
         blocks.append(
             Paragraph(
-                f"Backward path: from the loss to the first parameters {flow.shortest} to {flow.longest} operations; {skip}."
+                f"Backward path: from the loss to the first parameters {flow.shortest} to {flow.longest} operations; "
+                f"{skip}."
             )
         )
     reached = f"The loss reaches {flow.trainable - len(flow.unreached)} of {flow.trainable} trainable parameters"

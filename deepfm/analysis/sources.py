@@ -87,22 +87,28 @@ def open_source(
 
 
 def experiment_source(
-    config: ExperimentConfig, model: BaseCTRModel, schema: DatasetSchema, rows: TabularDataset, name: str
+    config: ExperimentConfig,
+    model: BaseCTRModel,
+    schema: DatasetSchema,
+    rows: TabularDataset,
+    name: str,
+    batches: int = BATCHES,
 ) -> Source:
     """A click model with batches of its training rows.
 
     Args:
         rows: the training rows.
+        batches: how many batches are drawn, at random and each row once.
     """
-    size = max(2, min(config.training.batch_size, len(rows) // BATCHES))
-    order = random_stream("rows to analyse", config.seed).permutation(len(rows))[: size * BATCHES]
-    batches: list[Any] = []
+    size = max(2, min(config.training.batch_size, len(rows) // batches))
+    order = random_stream("rows to analyse", config.seed).permutation(len(rows))[: size * batches]
+    drawn: list[Any] = []
     for start in range(0, len(order), size):
         positions = torch.as_tensor(order[start : start + size], device=rows.device)
         if len(positions) == size:
             features, labels = rows.batch(positions)
-            batches.append((features, labels))
-    subject = make_subject(model, batches, "bce", name=name)
+            drawn.append((features, labels))
+    subject = make_subject(model, drawn, "bce", name=name)
     if config.training.loss != "bce":
         subject.notes.append(
             f"trained with {config.training.loss}; measured here with binary cross-entropy of its rows"

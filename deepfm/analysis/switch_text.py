@@ -38,7 +38,7 @@ def _scaling(scaling: Scaling) -> list[Block]:
         rows.append((f"rows that fit into {one.gibibytes:g} GiB", f"{one.rows:,} ({one.power_of_two:,})", "derived"))
     if scaling.cluster is not None:
         its = scaling.cluster
-        made = f"{its.rows:,} rows × {its.steps} steps × {its.devices} devices = {its.global_rows:,}"
+        made = f"{its.rows:,} rows, {its.steps} steps, {its.devices} devices: {its.global_rows:,}"
         rows.append((f"a batch of {its.target_rows:,} on {its.devices} devices", made, "derived"))
     saved = scaling.checkpointing
     if saved.skipped is None:
@@ -59,7 +59,14 @@ def _scaling(scaling: Scaling) -> list[Block]:
         (one.length, one.dimension, f"{one.flops_share:.1%}", one.bytes_share, one.doubled_flops, one.doubled_bytes)
         for one in scaling.lengths.growths
     ]
-    names = ("length", "dimension", "share of O(L²) in FLOPs", "in bytes", "twice the length: FLOPs ×", "bytes ×")
+    names = (
+        "length",
+        "dimension",
+        "share of O(L²) in FLOPs",
+        "in bytes",
+        "twice the length: FLOPs times",
+        "bytes times",
+    )
     blocks.append(table(names, grown, "derived from three lengths", empty=f"Lengths: {scaling.lengths.skipped}."))
     tables = [(one.name, one.rows, one.width, size(one.bytes), one.touched, one.advice) for one in scaling.tables]
     if tables:
