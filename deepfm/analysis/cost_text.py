@@ -3,7 +3,7 @@
 from deepfm.analysis.machine import Roofline
 from deepfm.analysis.report import ModelReport
 from deepfm.analysis.switch_text import added
-from deepfm.analysis.words import figures, operations, seconds, size, skipped, source_of, table
+from deepfm.analysis.words import Row, figures, operations, seconds, size, skipped, source_of, table
 from deepfm.reporting import Block, Figure, Note, Paragraph, bar_plot
 
 MOST_MODULES = 40
@@ -77,7 +77,7 @@ def performance(report: ModelReport) -> list[Block]:
         blocks.append(skipped("Activation memory", report.failed.get("memory") if memory is None else memory.skipped))
     else:
         source = source_of(memory, "activations")
-        rows = [
+        rows: list[Row] = [
             ("model size", size(measured.counts.fp32_bytes), "measured"),
             (f"activations of {memory.activations.rows:,} rows", size(memory.activations.bytes), source),
             ("distinct storages", memory.activations.storages, source),

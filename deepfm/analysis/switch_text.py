@@ -1,5 +1,7 @@
 """The sections that switches add: scaling, precision, quantisation, profile."""
 
+from typing import Any
+
 from deepfm.analysis.quantization import Quantization
 from deepfm.analysis.report import ModelReport
 from deepfm.analysis.scaling import Scaling
@@ -75,7 +77,8 @@ def _scaling(scaling: Scaling) -> list[Block]:
 
 
 def _precision(report: ModelReport) -> list[Block]:
-    rows, worst = [], []
+    rows: list[tuple[Any, ...]] = []
+    worst: list[tuple[Any, ...]] = []
     for one in report.measured.precision:
         if one.skipped:
             rows.append((one.dtype, one.skipped, None, None, None))

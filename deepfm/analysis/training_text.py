@@ -1,5 +1,6 @@
 """The section of how to train: each setting with its evidence, a block of YAML, and the proof."""
 
+from deepfm.analysis.proof import Proof
 from deepfm.analysis.report import ModelReport
 from deepfm.analysis.words import figures, skipped, table
 from deepfm.reporting import Block, Code, Figure, Note, Paragraph, line_plot
@@ -92,9 +93,7 @@ def _proof(report: ModelReport) -> list[Block]:
     where = f"measured: {proof.seeds} seeds of {proof.rows:,} rows each, evaluated on {proof.evaluated_on}"
     blocks: list[Block] = [
         table(names, rows, where),
-        Paragraph(
-            f"Verdict: {proof.verdict} than or as the default (difference {proof.difference:.4g} ± {proof.standard_error:.2g})."
-        ),
+        Paragraph(f"Verdict: {_verdict(proof)}."),
     ]
     curves = {
         name: (list(range(len(runs.curve))), runs.curve)
@@ -104,3 +103,8 @@ def _proof(report: ModelReport) -> list[Block]:
     if curves:
         blocks.append(Figure("Proof", line_plot(curves, "Short runs, mean over seeds", "look", "loss")))
     return blocks
+
+
+def _verdict(proof: Proof) -> str:
+    beside = {"better": "better than", "worse": "worse than"}.get(proof.verdict or "", "no worse than")
+    return f"{beside} the default (difference {proof.difference:.4g} ± {proof.standard_error:.2g})"

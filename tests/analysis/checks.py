@@ -1,4 +1,4 @@
-"""What every measure's test asks: the model is as it was, and the result is plain data with a source for each figure."""
+"""What every measure's test asks: the model is as it was, the result is plain data, and each figure has a source."""
 
 import copy
 import dataclasses
