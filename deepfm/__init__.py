@@ -25,6 +25,8 @@ _NAMES = {
     "BST": "deepfm.models",
     "DIN": "deepfm.models",
     "SIN": "deepfm.models",
+    "analyze": "deepfm.analysis.analyse",
+    "ModelReport": "deepfm.analysis.report",
     "Predictor": "deepfm.inference",
     "Recommender": "deepfm.inference",
     "RankingEvaluator": "deepfm.training.metrics",
