@@ -1,4 +1,4 @@
-"""What every measure's test asks: the model is as it was, and the result is plain data with a source for each figure."""
+"""What the tests of measures ask: the model is as it was, and the result is plain data with a source a figure."""
 
 import copy
 import dataclasses

@@ -70,8 +70,10 @@ def test_the_model_is_untouched():
 
 @pytest.mark.parametrize(
     "name",
-    ["tower for clicks", "logistic regression", "batch norm and dropout", "Transformer, norm last", "a dict of ids"]
-    + ["auto-encoder", "frozen backbone", "GRU"],
+    [
+        *("tower for clicks", "logistic regression", "batch norm and dropout", "Transformer, norm last"),
+        *("a dict of ids", "auto-encoder", "frozen backbone", "GRU"),
+    ],
 )
 def test_a_healthy_model_learns_rows_by_heart(name):
     found = measure_overfit(healthy_subject(name))
