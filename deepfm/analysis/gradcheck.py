@@ -6,13 +6,12 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deepfm.analysis.losses import probe
@@ -83,7 +82,7 @@ def measure_gradcheck(subject: Subject, *, budget_seconds: float = 6.0, seed: in
     """Check floating-point inputs, then parameters, one by one until the time is used.
 
     Args:
-        budget_seconds: a place that has begun is finished; parameters are taken evenly over the model.
+        budget_seconds: from the first place on, which is always checked; parameters are taken evenly over the model.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -104,25 +103,27 @@ def measure_gradcheck(subject: Subject, *, budget_seconds: float = 6.0, seed: in
 
 
 def _check(subject: Subject, model: nn.Module, batch: Batch, budget_seconds: float, seed: int) -> GradientCheck:
-    with _Downcasts() as casts:
-        output = subject.call(model, batch)
+    watched = batch.map(lambda leaf: leaf.clone().requires_grad_() if leaf.is_floating_point() else leaf)
+    output = subject.call(model, watched)
     found = [leaf for leaf in tensors(output) if leaf.is_floating_point()]
     if not found:
         return GradientCheck(skipped="the model gives no floating-point output")
-    if casts.seen or any(leaf.dtype != torch.float64 for leaf in found):
+    if any(leaf.dtype != torch.float64 for leaf in found) or _leaves_float64(found):
         return GradientCheck(skipped="the model computes in float32 inside, where differences of 1e-6 drown")
     if not any(leaf.requires_grad for leaf in found) and not _has_float_input(batch):
         return GradientCheck(skipped="no output depends on a parameter, and no input is floating point")
     given = {name: leaf for name, leaf in named_tensors(batch, model).items() if leaf.is_floating_point()}
     own = [name for name, part in model.named_parameters() if part.requires_grad]
     places = [*((name, "input") for name in given), *((name, "parameter") for name in _spread(own))]
-    ended = time.perf_counter() + budget_seconds
+    ended = math.inf
     checked: list[Place] = []
     unchecked: dict[str, str] = {}
     most = 0
     for name, kind in places:
         if checked and time.perf_counter() > ended:
             break
+        if checked and ended == math.inf:  # torch imports a good deal for the first
+            ended = time.perf_counter() + budget_seconds
         for attempt in range(ATTEMPTS):
             most = max(most, attempt + 1)
             place = _check_place(model, batch, name, kind, attempt, seed)
@@ -243,15 +244,16 @@ def _has_float_input(batch: Batch) -> bool:
     return any(leaf.is_floating_point() for leaf in tensors(batch.args, batch.kwargs))
 
 
-class _Downcasts(TorchDispatchMode):
-    """Whether a number with a gradient goes from float64 to less."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64:
-            self.seen |= result.is_floating_point() and result.dtype != torch.float64
-        return result
+def _leaves_float64(outputs: Sequence[Tensor]) -> bool:
+    """Whether a number with a gradient is of less than float64 anywhere between the parameters and the outputs."""
+    ahead = [leaf.grad_fn for leaf in outputs if leaf.grad_fn is not None]
+    seen = set(ahead)
+    while ahead:
+        node = ahead.pop()
+        for made in getattr(node, "_input_metadata", ()):
+            if made is not None and made.dtype.is_floating_point and made.dtype != torch.float64:
+                return True
+        following = {before for before, _ in node.next_functions if before is not None} - seen
+        seen |= following
+        ahead.extend(following)
+    return False

@@ -1,5 +1,8 @@
 """A wrong backward pass is found and named, and kinks, padding and odd models raise no false alarm."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -105,9 +108,16 @@ class Single(nn.Linear):
         return super().forward(x.float()) if self.weight.dtype == torch.float32 else (x @ self.weight.T).float()
 
 
+class Down(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x.float()).to(x.dtype)
+
+
 def test_what_cannot_be_checked_says_why():
     batch = (torch.randn(4, 3), torch.zeros(4))
     assert "float32" in measure_gradcheck(make_subject(Single(3, 1), batch, "mse")).skipped
+    inside = nn.Sequential(nn.Linear(3, 3), Down(), nn.Linear(3, 1))
+    assert "float32" in measure_gradcheck(make_subject(inside, batch, "mse")).skipped
     unregistered = measure_gradcheck(subject_of(FAULTS["layers in a list"].build()))
     assert unregistered.passed is None
     assert "Double" in unregistered.skipped
@@ -118,7 +128,19 @@ def test_the_model_is_untouched():
     assert found.passed
 
 
+def test_it_does_not_import_the_compiler():
+    """Which takes ten seconds and more on a busy machine, of the minute that an analysis has."""
+    lines = (
+        "import sys, torch; from deepfm.analysis.gradcheck import measure_gradcheck",
+        "from deepfm.analysis.subject import make_subject",
+        "case = make_subject(torch.nn.Linear(3, 1), (torch.ones(4, 3), torch.zeros(4)), 'mse')",
+        "assert measure_gradcheck(case).passed",
+        "assert 'torch._dynamo' not in sys.modules",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
 def test_the_budget_leaves_parameters_unchecked():
     found = measure_gradcheck(healthy_subject("Transformer, norm first"), budget_seconds=0.0)
-    assert found.checked == 1
+    assert found.checked <= 2
     assert found.total > 20
