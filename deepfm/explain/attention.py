@@ -165,8 +165,8 @@ def _places(model: BaseCTRModel) -> list[_Place]:
         for part in attends:
             what = "target attention" if isinstance(part, TargetAttention) else "activation unit"
             places.append(_Place(field.name, what, part))
-        for depth, part in enumerate([] if attends else encoders, start=1):
-            places.append(_Place(field.name, f"encoder layer {depth}", part))
+        for depth, layer in enumerate([] if attends else encoders, start=1):
+            places.append(_Place(field.name, f"encoder layer {depth}", layer))
     return places
 
 

@@ -30,7 +30,7 @@ from deepfm.training.evaluation import evaluate_scores, score_rows
 from deepfm.training.experiment import restore_run
 from deepfm.training.monitors import monitored
 
-ROWS, REPEATS, SEED = 100_000, 5, 0
+ROWS, REPEATS, SEED = 50_000, 5, 0
 MOST_ROWS = 50  # of one's own whose logits are taken apart at once
 PARTS = ("importance", "logit_parts", "pairs", "field_attention", "history_attention", "cin", "gate")
 
@@ -58,8 +58,8 @@ def explain(
         repeats: permutations of each field.
         seed: what the choice of rows and the permutations depend on.
         row_numbers: validation rows, from 0, whose logits are taken apart.
-        raw_rows: raw rows whose logits are taken apart: what `Predictor.predict` takes. With these alone the data of the
-            run may be gone, and all else is left out.
+        raw_rows: raw rows whose logits are taken apart: what `Predictor.predict` takes. With these alone the run's data
+            may be gone, and all else is left out.
         options: how CSV files of raw rows are read.
         overrides: settings that beat the run's own, such as `data.data_dir=…`, where the data have moved.
         on_progress: called with rows scored and rows in all.
@@ -87,7 +87,9 @@ def explain(
         if raw_rows is None or row_numbers:
             if isinstance(error, CheckpointError):
                 raise
-            raise DataError(f"{error}; without the run's data, rows of your own can be explained: --rows-file") from error
+            raise DataError(
+                f"{error}; without the run's data, rows of your own can be explained: --rows-file"
+            ) from error
         return replace(found, contributions=raw, left_out=dict.fromkeys(PARTS, f"the data are gone: {error}"))
     _check_row_numbers(row_numbers, data.validation)
     exchanged = subjects(model, data.schema, fields)
@@ -194,9 +196,7 @@ def _row_contributions(
     return contributions(model, schema, rows.features, names, encoders, labels=labels, means=means)
 
 
-def _raw_contributions(
-    folder: RunFolder, raw_rows: Any, options: ReadOptions, device: str
-) -> tuple[Contribution, ...]:
+def _raw_contributions(folder: RunFolder, raw_rows: Any, options: ReadOptions, device: str) -> tuple[Contribution, ...]:
     """Raw rows by the run's folder alone; dense fields then have 0 instead of a mean."""
     predictor = Predictor.load(folder, device)
     schema = DatasetSchema.load(folder.schema)

@@ -71,12 +71,14 @@ class LogitPart:
     """A term of the logit over rows.
 
     Args:
-        share: of the mean absolute values of all terms but the bias, which does not tell rows apart.
+        share: of the mean absolute values of all terms but the bias; None for that.
+        spread_share: of their deviations, which is what tells rows apart.
     """
 
     name: str
     values: Spread
     share: float | None
+    spread_share: float | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class CINLayer:
         mean, deviation: over rows and maps.
         silent: maps that are 0 in every row.
         term: of what they add to the logit, in SIN by the direct way through the gate.
-        share: as for `LogitPart`.
+        share, spread_share: as for `LogitPart`.
     """
 
     layer: int
@@ -149,6 +151,7 @@ class CINLayer:
     silent: int
     term: Spread
     share: float
+    spread_share: float
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def subjects(model: BaseCTRModel, schema: DatasetSchema, wanted: Sequence[str] |
         ConfigError: a name is neither.
     """
     fields = [f for f in schema.fields.values() if model.reads_behaviour or not f.is_behaviour]
-    known = {field.name: (field.name,) for field in fields}
+    known: dict[str, tuple[str, ...]] = {field.name: (field.name,) for field in fields}
     for group in dict.fromkeys(field.group for field in fields if field.group):
         members = tuple(field.name for field in fields if field.group == group)
         if len(members) > 1:

@@ -78,9 +78,13 @@ class _Gathered:
 
     def parts(self) -> tuple[LogitPart, ...]:
         spreads = {name: _spreads(moments)[0] for name, moments in self.parts_by_name.items()}
-        total = sum(values.mean_abs for values in spreads.values()) or 1.0
-        bias = LogitPart(BIAS, Spread(self.bias, abs(self.bias), 0.0), None)
-        return bias, *(LogitPart(name, values, values.mean_abs / total) for name, values in spreads.items())
+        sizes = sum(values.mean_abs for values in spreads.values()) or 1.0
+        widths = sum(values.deviation for values in spreads.values()) or 1.0
+        bias = LogitPart(BIAS, Spread(self.bias, abs(self.bias), 0.0), None, None)
+        return bias, *(
+            LogitPart(name, values, values.mean_abs / sizes, values.deviation / widths)
+            for name, values in spreads.items()
+        )
 
     def strengths(self) -> tuple[PairStrength, ...]:
         """The pairs, the strongest first."""
@@ -120,10 +124,10 @@ class _CINMaps:
         for depth, maps in enumerate(self._cin.output_sizes, start=1):
             own = slice(start, start + maps)
             mean, square = float(means[own].mean()), float(squares[own].mean())
-            part = by_name[f"CIN layer {depth}"]
-            deviation = max(0.0, square - mean**2) ** 0.5
             silent = int((sizes[own] == 0).sum())
-            found.append(CINLayer(depth, maps, mean, deviation, silent, part.values, part.share or 0.0))
+            part = by_name[f"CIN layer {depth}"]
+            term = part.values, part.share or 0.0, part.spread_share or 0.0
+            found.append(CINLayer(depth, maps, mean, max(0.0, square - mean**2) ** 0.5, silent, *term))
             start += maps
         return tuple(found)
 

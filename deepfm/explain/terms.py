@@ -115,7 +115,8 @@ class TermReader:
     def _parts(self, has_pairs: bool) -> tuple[float, dict[str, Tensor]]:
         """The bias, and what each linear output adds without its own."""
         model = self.model
-        bias = float(model.bias) if isinstance(getattr(model, "bias", None), nn.Parameter) else 0.0
+        own = getattr(model, "bias", None)
+        bias = float(own) if isinstance(own, nn.Parameter) else 0.0
         parts: dict[str, Tensor] = {}
         for name, layer in model.named_children():
             if not isinstance(layer, nn.Linear) or layer not in self._seen:

@@ -148,9 +148,7 @@ def evaluate_run(
     return trainer.evaluations
 
 
-def restore_run(
-    run: RunFolder, overrides: Sequence[str] = ()
-) -> tuple[ExperimentConfig, ExperimentData, BaseCTRModel]:
+def restore_run(run: RunFolder, overrides: Sequence[str] = ()) -> tuple[ExperimentConfig, ExperimentData, BaseCTRModel]:
     """A run's configuration, its data as training saw them, and its model with the best weights, on the CPU.
 
     Args:

@@ -71,7 +71,7 @@ class CIN(Recomputable):
     @property
     def output_sizes(self) -> list[int]:
         """How many maps of each layer go out, layer by layer: together `output_dim`."""
-        sizes = [int(compress.weight.shape[0]) for compress in self.compressions]
+        sizes = [compress.out_features for compress in self.compressions if isinstance(compress, nn.Linear)]
         return [size - leaves for size, (_, leaves) in zip(sizes, self._shares, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:

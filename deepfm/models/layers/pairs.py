@@ -57,7 +57,7 @@ class PairAttention(Recomputable):
         return x.index_select(1, self.left) * x.index_select(1, self.right)
 
     def weights(self, x: Tensor) -> Tensor:
-        """Every pair's weight, which add up to one: `(B, F, D)` → `(B, P)`; alike for all pairs of a row that has none."""
+        """The weights of all pairs, which add up to one: `(B, F, D)` → `(B, P)`; equal in a row without a pair."""
         return self._weights(x, self.products(x)).squeeze(2)
 
     def _weights(self, x: Tensor, products: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class ActivationUnit(nn.Module):
         return self.shares(weights, mask, bias) @ history
 
     def shares(self, weights: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
-        """What tokens are multiplied by `(U, W, L)`: the weights with the bias, normalised if asked for, 0 at padding."""
+        """What `combine` multiplies tokens by: `(U, W, L)`, 0 at padding; arguments as there."""
         if bias is not None:
             weights = weights + bias.unsqueeze(1)
         if self.normalize:
