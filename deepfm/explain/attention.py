@@ -126,7 +126,7 @@ class _ByAge:
         longest = int(seen.sum(dim=1).max())
         self._lengthen(longest)
         age = ages(seen)[seen]  # (events,)
-        equal = (candidates / (seen.sum(dim=1, keepdim=True) + (own is not None))).double().expand(seen.shape)[seen]
+        equal = (candidates / (seen.sum(dim=1, keepdim=True).double() + (own is not None))).expand(seen.shape)[seen]
         self.rows.index_add_(0, age, torch.full((len(age),), float(candidates), dtype=torch.float64))
         self.uniform.index_add_(0, age, equal)
         self.weights.index_add_(1, age, summed.transpose(0, 1)[:, seen])

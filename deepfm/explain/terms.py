@@ -119,12 +119,12 @@ class TermReader:
         bias = float(own) if isinstance(own, nn.Parameter) else 0.0
         parts: dict[str, Tensor] = {}
         for name, layer in model.named_children():
-            if not isinstance(layer, nn.Linear) or layer not in self._seen:
+            if not isinstance(layer, nn.Linear) or layer not in self._seen or name not in OUTPUTS:
                 continue
-            if isinstance(model, SIN) and name in ("cin_output", "transformer_output"):
-                continue  # these feed the fusion, not the logit
+            if layer.out_features > 1 or (isinstance(model, SIN) and name == "cin_output"):
+                continue  # it feeds a fusion, not the logit
             bias += 0.0 if layer.bias is None else float(layer.bias)
-            parts |= self._of_output(OUTPUTS.get(name, name), layer)
+            parts |= self._of_output(OUTPUTS[name], layer)
         if isinstance(model, FinalMLP):
             constant = float(model.fusion.left.bias) + float(model.fusion.right.bias)
             first = (self._gave(model.tower_1) @ _exact(model.fusion.left.weight).t()).squeeze(1)
