@@ -21,7 +21,7 @@ from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import CheckpointError, ConfigError, DataError, RunError
 from deepfm.explain.contributions import contributions, dense_means
 from deepfm.explain.findings import Baseline, Contribution, Explanation
-from deepfm.explain.importance import measured_metrics, permutation_importance, sample_metrics, subjects
+from deepfm.explain.importance import measure, measured_metrics, permutation_importance, subjects
 from deepfm.explain.inside import Inside, look_inside
 from deepfm.explain.rows import RowTable, rows_of, sample_rows
 from deepfm.inference import Predictor
@@ -97,7 +97,7 @@ def explain(
     validation = _on_device(data.validation, data.schema, model)
     table, sample = sample_rows(validation, rows, seed)
     metrics = measured_metrics(config, validation.group_offsets is not None)
-    as_it_is = sample_metrics(model, table, metrics)
+    as_it_is = measure(model, table, metrics)
     steps = _Steps(on_progress, len(validation) + len(table) * (2 + len(exchanged) * repeats))
     steps.finish(len(table))
     metric = config.training.metric
@@ -112,7 +112,7 @@ def explain(
     return replace(
         found,
         sample=sample,
-        baseline=Baseline(metric, float(results["validation"][metric]), measured, as_it_is),
+        baseline=Baseline(metric, float(results["validation"][metric]), measured, as_it_is.metrics),
         repeats=repeats,
         importance=importance,
         **vars(inside),

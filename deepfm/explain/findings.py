@@ -49,12 +49,15 @@ class Importance:
         fields: what was exchanged together.
         unit: between what values were exchanged: `users` or `rows`.
         drops: metric → the drop in each repeat, above 0 where the model is worse (a rise of the log loss).
+        user_error: the standard error over users of the mean drop of the run's own metric, where that ranks candidates:
+            what other users than the sampled ones might change.
     """
 
     name: str
     fields: tuple[str, ...]
     unit: str
     drops: Mapping[str, tuple[float, ...]]
+    user_error: float | None = None
 
     def mean(self, metric: str) -> float:
         """The mean drop."""

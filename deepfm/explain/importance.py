@@ -1,9 +1,11 @@
 """Permutation importance: how much worse the model is when a field's values belong to other rows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deepfm.config import ExperimentConfig
 from deepfm.data.batches import Features
@@ -15,6 +17,7 @@ from deepfm.explain.findings import Importance
 from deepfm.explain.rows import RowTable
 from deepfm.models import BaseCTRModel
 from deepfm.training.evaluation import evaluate_scores, score_rows
+from deepfm.training.metrics import metric_by_group
 from deepfm.utils.seeding import random_stream
 
 GROUP = "group:"
@@ -51,8 +54,19 @@ def measured_metrics(config: ExperimentConfig, grouped: bool) -> list[str]:
     return list(dict.fromkeys([config.training.metric, "auc", "logloss", *(["ndcg@10"] if grouped else [])]))
 
 
-def sample_metrics(model: BaseCTRModel, table: RowTable, names: Sequence[str]) -> dict[str, float]:
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Metrics of some rows, the run's own first; where that ranks candidates, also what each user reaches, `(U,)`."""
+
+    metrics: Mapping[str, float]
+    by_user: NDArray[np.float64] | None
+
+
+def measure(model: BaseCTRModel, table: RowTable, names: Sequence[str]) -> Measured:
     """Metrics of some rows.
+
+    Args:
+        names: of the metrics; those that the rows have not are left out.
 
     Raises:
         DataError: the rows hold one class alone.
@@ -64,15 +78,16 @@ def sample_metrics(model: BaseCTRModel, table: RowTable, names: Sequence[str]) -
             "more with --rows"
         )
     ks = sorted({int(name.partition("@")[2]) for name in names if "@" in name})
-    found = evaluate_scores(score_rows(model, table), table, ks).metrics
-    return {name: value for name in names if (value := found.get(name)) is not None}
+    found = evaluate_scores(score_rows(model, table), table, ks)
+    by_user = metric_by_group(names[0], found.ranks, found.groups) if "@" in names[0] else None
+    return Measured({name: value for name in names if (value := found.metrics.get(name)) is not None}, by_user)
 
 
 def permutation_importance(
     model: BaseCTRModel,
     table: RowTable,
     exchanged: Mapping[str, tuple[str, ...]],
-    baseline: Mapping[str, float],
+    baseline: Measured,
     *,
     repeats: int,
     seed: int,
@@ -85,7 +100,7 @@ def permutation_importance(
 
     Args:
         exchanged: name → fields, as `subjects` gives them.
-        baseline: metrics of the rows as they are.
+        baseline: what `measure` says of the rows as they are.
         repeats: how often, each time by another permutation of the same rows.
         seed: with the name and the repeat, all that a permutation depends on.
         on_step: called after each measurement.
@@ -96,16 +111,28 @@ def permutation_importance(
     found = []
     for name, fields in exchanged.items():
         shared = [field for field in fields if table.is_shared(field)]
-        repeated: dict[str, list[float]] = {metric: [] for metric in baseline}
+        repeated: dict[str, list[float]] = {metric: [] for metric in baseline.metrics}
+        by_user = []
         for repeat in range(repeats):
-            changed = _exchanged(table, fields, shared, name, seed, repeat)
-            for metric, value in sample_metrics(model, changed, list(baseline)).items():
-                repeated[metric].append((value - baseline[metric]) * (1 if metric == "logloss" else -1))
+            changed = measure(model, _exchanged(table, fields, shared, name, seed, repeat), list(baseline.metrics))
+            for metric, value in changed.metrics.items():
+                repeated[metric].append((value - baseline.metrics[metric]) * (1 if metric == "logloss" else -1))
+            if baseline.by_user is not None and changed.by_user is not None:
+                by_user.append(baseline.by_user - changed.by_user)
             on_step()
         unit = "users" if len(shared) == len(fields) else "rows" if not shared else "users and rows"
-        found.append(Importance(name, fields, unit, {metric: tuple(drops) for metric, drops in repeated.items()}))
-    first = next(iter(baseline))
+        drops = {metric: tuple(values) for metric, values in repeated.items()}
+        found.append(Importance(name, fields, unit, drops, _standard_error(by_user)))
+    first = next(iter(baseline.metrics))
     return tuple(sorted(found, key=lambda one: -one.mean(first)))
+
+
+def _standard_error(by_user: Sequence[NDArray[np.float64]]) -> float | None:
+    """Of the mean over users of drops, each user's the mean over repeats; None where users are not told apart."""
+    if not by_user or len(by_user[0]) < 2:
+        return None
+    drops = np.mean(by_user, axis=0)
+    return float(drops.std(ddof=1) / np.sqrt(len(drops)))
 
 
 def _exchanged(

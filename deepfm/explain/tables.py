@@ -17,15 +17,21 @@ def importance_table(found: Explanation) -> Table:
     for metric in shown:
         change = "rise of logloss" if metric == "logloss" else f"drop of {metric}"
         columns += [Column(change, format="+.4f"), Column(f"± {metric}", format=".4f")]
-    rows = [
-        [one.name, one.unit, *(figure for metric in shown for figure in (one.mean(metric), one.deviation(metric)))]
-        for one in found.importance
-    ]
+    rows: list[list[str | float | None]] = []
+    for one in found.importance:
+        figures = [figure for metric in shown for figure in (one.mean(metric), one.deviation(metric))]
+        rows.append([one.name, one.unit, *figures])
+    ranks = any(one.user_error is not None for one in found.importance)
+    if ranks:
+        columns.insert(4, Column("± over users", format=".4f"))
+        rows = [[*row[:4], one.user_error, *row[4:]] for row, one in zip(rows, found.importance, strict=True)]
     begun = ", ".join(f"{metric} {found.baseline.sample[metric]:.4f}" for metric in shown)
     caption = (
         f"Mean and standard deviation over {found.repeats} permutation{'s' * (found.repeats != 1)}; {found.sample}; "
         f"there the model has {begun}."
     )
+    if ranks:
+        caption += f" ± over users: the standard error of the mean drop of {found.baseline.metric}, as users differ."
     return Table(columns, rows, caption, best=False)
 
 

@@ -6,8 +6,9 @@ import torch
 
 from deepfm.errors import ConfigError, DataError
 from deepfm.explain import explain
-from deepfm.explain.importance import permutation_importance, sample_metrics, subjects
+from deepfm.explain.importance import measure, permutation_importance, subjects
 from deepfm.explain.rows import RowTable, sample_rows
+from deepfm.training.evaluation import score_rows
 from tests.clicks import BEHAVIOUR_SCHEMA, SCHEMA, clicks, model_of, randomise, sequence_model_of
 from tests.explain.test_inside import grouped
 
@@ -58,8 +59,8 @@ def test_a_drop_is_what_exchanged_columns_cost():
     with torch.no_grad():
         labels = (model(features).squeeze(1) > 0).float()
     table = RowTable(features, labels)
-    base = sample_metrics(model, table, ["auc"])
-    assert base == {"auc": 1.0}
+    base = measure(model, table, ["auc"])
+    assert base.metrics == {"auc": 1.0}
     found = permutation_importance(model, table, {"city": ("city",), "item": ("item",)}, base, repeats=2, seed=0)
     drops = {one.name: one.drops["auc"] for one in found}
     assert drops["city"] == (0.0, 0.0)
@@ -74,7 +75,7 @@ def test_what_candidates_share_is_exchanged_between_users():
     assert table.is_shared("history")
     assert not table.is_shared("item")
     names = ["auc", "logloss"]
-    base = sample_metrics(model, table, names)
+    base = measure(model, table, names)
     asked = {"user": ("user",), "item": ("item",), "all": ("user", "history"), "mix": ("user", "item")}
     found = permutation_importance(model, table, asked, base, repeats=1, seed=0)
     assert {one.name: one.unit for one in found} == {
@@ -140,10 +141,34 @@ def test_rows_of_one_class_are_a_sentence():
     data = clicks(rows=30)
     table = RowTable(data.features, torch.ones(30))
     with pytest.raises(DataError, match="30 sampled validation rows are all of one class"):
-        sample_metrics(model_of("deepfm"), table, ["auc"])
+        measure(model_of("deepfm"), table, ["auc"])
 
 
 def test_deviation_is_over_repeats(found):
     drops = np.array(found.importance[0].drops["auc"])
     assert found.importance[0].deviation("auc") == pytest.approx(drops.std(ddof=1))
     assert found.importance[0].mean("auc") == pytest.approx(drops.mean())
+
+
+def test_the_error_over_users_is_that_of_their_mean_drop():
+    from deepfm.explain.importance import _exchanged
+    from deepfm.training.metrics import compute_ndcg_at_k
+
+    model, dataset = sequence_model_of("sin gate attends").eval(), grouped()
+    dataset.labels = torch.zeros(310)
+    dataset.labels[torch.tensor([3, 83, 163, 243])] = 1.0
+    table, _ = sample_rows(dataset, 310, seed=0)
+    base = measure(model, table, ["ndcg@50", "auc"])
+    (found,) = permutation_importance(model, table, {"item": ("item",)}, base, repeats=2, seed=0)
+
+    def gains(rows):
+        scores = score_rows(model, rows)
+        ends = zip(rows.group_offsets[:-1], rows.group_offsets[1:], strict=True)
+        ranks = [1 + int((np.delete(scores[a:b], 3) >= scores[a + 3]).sum()) for a, b in ends]
+        return np.array([compute_ndcg_at_k([rank], 50) for rank in ranks])
+
+    before = gains(table)
+    drops = [before - gains(_exchanged(table, ("item",), (), "item", 0, repeat)) for repeat in range(2)]
+    assert found.drops["ndcg@50"] == pytest.approx([one.mean() for one in drops])
+    assert found.user_error == pytest.approx(np.mean(drops, axis=0).std(ddof=1) / 2)
+    assert found.user_error > 0
