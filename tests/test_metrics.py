@@ -13,6 +13,7 @@ from deepfm.training.metrics import (
     compute_hr_at_k,
     compute_logloss,
     compute_ndcg_at_k,
+    metric_by_group,
 )
 
 UNTIMED = settings(deadline=None, max_examples=80)
@@ -190,6 +191,15 @@ class TestRankingEvaluator:
         assert set(got) == set(wanted)
         for name, value in wanted.items():
             assert got[name] == pytest.approx(value, abs=1e-12)
+
+    @UNTIMED
+    @given(ragged_groups(), st.sampled_from(["hr@1", "hr@5", "ndcg@2", "ndcg@5"]))
+    def test_is_the_mean_of_what_each_group_reaches(self, rows, name):
+        ranking = RankingEvaluator([1, 2, 5])
+        ranks, groups = ranking.ranks(*arguments(rows))
+        by_group = metric_by_group(name, ranks, groups)
+        assert len(by_group) == len({group for group, _, _ in rows})
+        assert by_group.mean() == pytest.approx(ranking.summarise(ranks, groups)[name], abs=1e-12)
 
     @UNTIMED
     @given(ragged_groups())

@@ -4,6 +4,7 @@ A history is oldest first and right-aligned: its latest event stands in the last
 """
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 import torch
@@ -72,6 +73,13 @@ class Histories:
         hidden = self._ages > lengths.unsqueeze(1)  # (B, L)
         places = (ends.unsqueeze(1) - self._ages).masked_fill_(hidden, 0)
         return self._events.index_select(0, places.view(-1)).view(places.shape).masked_fill_(hidden, 0)
+
+    def select(self, moments: Tensor) -> "Histories":
+        """The histories of some moments `(B,)`, in that order, on the same events."""
+        chosen = copy(self)
+        chosen._ends, chosen._lengths = (part.index_select(0, moments) for part in (self._ends, self._lengths))
+        chosen.num_empty = int((chosen._lengths == 0).sum())
+        return chosen
 
     def lengths(self, moments: Tensor) -> Tensor:
         """How many events `(B,)` the histories of moments `(B,)` have, at most L."""

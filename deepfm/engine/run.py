@@ -46,6 +46,7 @@ FILES = {
     "ranks": "ranks.npz",
     "log": "train.log",
     "report": "report.html",
+    "explanation": "explain.html",
 }
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
@@ -80,6 +81,7 @@ class RunFolder:
     ranks: Path
     log: Path
     report: Path
+    explanation: Path
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

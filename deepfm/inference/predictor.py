@@ -139,13 +139,10 @@ class Predictor:
         Raises:
             DataError: as `predict`.
         """
-        where = str(data) if isinstance(data, str | Path) else "the table"
+        where = _named(data)
         first_row = 0
-        table = scan_table(data, options)
         known: dict[str, bool] = {}
-        for rows in frames(table, where):
-            prepared = self._prepared(rows.lazy(), where, first_row)
-            features = self.encoder.transform(prepared, where, first_row)
+        for rows, features in self.encoded(data, options):
             self._note_known(known, features)
             logits = self._score(features)
             yield ScoredRows(rows, logits.numpy(), self._probabilities(logits).numpy())
@@ -157,9 +154,25 @@ class Predictor:
                     "wrote them", name, where,
                 )  # fmt: skip
         if not first_row:
+            table = scan_table(data, options)
             require_columns(self._prepared(table, where), self.columns, where)
             none = np.zeros(0, dtype=np.float32)
             yield ScoredRows(table.head(0).collect(), none, none.astype(np.float64))
+
+    def encoded(
+        self, data: Any, options: ReadOptions = DEFAULT
+    ) -> Iterator[tuple[pl.DataFrame, dict[str, NDArray[Any]]]]:
+        """The rows in order, a part at a time, each with its features `{field: (N, …)}` as the model reads them.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        where = _named(data)
+        first_row = 0
+        for rows in frames(scan_table(data, options), where):
+            prepared = self._prepared(rows.lazy(), where, first_row)
+            yield rows, self.encoder.transform(prepared, where, first_row)
+            first_row += len(rows)
 
     def _prepared(self, rows: pl.LazyFrame, where: str, first_row: int = 0) -> pl.LazyFrame:
         return rows if self._prepare is None else self._prepare(rows, where, first_row)
@@ -186,6 +199,11 @@ class Predictor:
     def _probabilities(self, logits: Tensor) -> Tensor:
         exact = logits.double()
         return torch.sigmoid(exact) if self.model.calibration is None else self.model.calibration(exact)
+
+
+def _named(data: Any) -> str:
+    """What errors call the rows."""
+    return str(data) if isinstance(data, str | Path) else "the table"
 
 
 def _row_encoder(run: RunFolder, schema: DatasetSchema) -> TableEncoder | MovieLensRows:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from deepfm.config import AutoIntConfig
-from deepfm.engine.acceleration import Recomputable
 from deepfm.models.base import WideModel
-from deepfm.models.layers.attention import attend
+from deepfm.models.layers.attention import FieldAttention, attend, attention_weights
 
 
 class AutoInt(WideModel):
@@ -34,7 +33,7 @@ class AutoInt(WideModel):
         return logit + self.dnn_output(self.dnn(flat_embeddings)) if self.config.autoint.use_dnn else logit
 
 
-class _InteractingLayer(Recomputable):
+class _InteractingLayer(FieldAttention):
     """One layer: every head of every field attends to all fields, and the field itself is added."""
 
     def __init__(self, embed_dim: int, config: AutoIntConfig) -> None:
@@ -54,3 +53,7 @@ class _InteractingLayer(Recomputable):
         if self.config.use_residual:
             mixed = mixed + (x if self.residual is None else self.residual(x))
         return torch.relu(mixed if self.norm is None else self.norm(mixed))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """`(B, F, D)` → `(B, heads, F, F)`."""
+        return attention_weights(self.query_key_value(x), self.config.num_heads, self.scale)

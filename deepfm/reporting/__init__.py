@@ -10,6 +10,7 @@ from deepfm.reporting.markdown import render_markdown, write_markdown
 from deepfm.reporting.plots import (
     bar_plot,
     calibration_plot,
+    heat_map,
     histogram_plot,
     line_plot,
     roc_plot,
@@ -31,6 +32,7 @@ __all__ = [
     "bar_plot",
     "calibration_plot",
     "calibration_points",
+    "heat_map",
     "histogram_plot",
     "line_plot",
     "print_table",

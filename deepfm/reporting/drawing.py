@@ -97,6 +97,14 @@ def _inline(svg: str, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}" {look}', 1)
 
 
+def color_map(both_signs: bool) -> Any:
+    """The colours of a heat map: white at 0, the palette's first colour upwards, its second downwards."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = [PALETTE[1], "#ffffff", PALETTE[0]] if both_signs else ["#ffffff", PALETTE[0]]
+    return LinearSegmentedColormap.from_list("deepfm", colors, N=45)  # of more a colour bar would be a bitmap
+
+
 def set_scale(axes: "Axes", name: Literal["x", "y"], log: bool, whole: bool = False) -> None:
     """Ticks in plain numbers, 1,000 and 0.001, on a logarithmic axis too."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter

@@ -1,14 +1,17 @@
 """Plots as inline SVG text in one calm style; the same data gives the same bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from deepfm.errors import DataError
 from deepfm.reporting.curves import Floats, calibration_points, roc_points, vector
-from deepfm.reporting.drawing import PALETTE, QUIET, drawing, set_scale
+from deepfm.reporting.drawing import PALETTE, QUIET, color_map, drawing, set_scale
+
+WRITTEN_CELLS = 12  # a side of a heat map in whose cells numbers have room
 
 
 def line_plot(
@@ -151,8 +154,13 @@ def histogram_plot(values: ArrayLike, title: str, x_label: str, bins: int = 30, 
     return drawn.svg
 
 
-def bar_plot(values: Mapping[str, float], title: str, x_label: str) -> str:
+def bar_plot(
+    values: Mapping[str, float], title: str, x_label: str, deviations: Mapping[str, float] | None = None
+) -> str:
     """Draw one horizontal bar per name, in the order given, from the top; the number stands at its end.
+
+    Args:
+        deviations: by name, how far a line through the bar's end reaches to either side.
 
     Raises:
         DataError: no values, or one that is not finite.
@@ -162,12 +170,61 @@ def bar_plot(values: Mapping[str, float], title: str, x_label: str) -> str:
         raise DataError(f"the bar plot {title!r} has values {dict(values)}; expected at least one, all finite")
     with drawing(title, x_label, "", height=max(1.8, 0.9 + 0.32 * len(lengths))) as drawn:
         axes = drawn.axes
-        bars = axes.barh(range(len(lengths)), lengths, color=PALETTE[0], height=0.65)
+        reach = None if deviations is None else [deviations.get(name, 0.0) for name in values]
+        bars = axes.barh(range(len(lengths)), lengths, color=PALETTE[0], height=0.65, xerr=reach, ecolor=QUIET)
         numbers = [f"{length:.4g}" for length in lengths]
         axes.bar_label(bars, numbers, padding=3, color="#333f4a", fontsize=8.5)
         axes.set_yticks(range(len(lengths)), list(values), parse_math=False)
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
-        axes.margins(x=0.15)
+        axes.margins(x=0.22 if lengths.min() < 0 else 0.15)
         axes.grid(visible=False, axis="y")
+    return drawn.svg
+
+
+def heat_map(
+    values: ArrayLike, rows: Sequence[str], columns: Sequence[str], title: str, x_label: str = "", y_label: str = ""
+) -> str:
+    """Draw a matrix `(R, C)` as coloured cells under a colour bar; few cells have their number written in.
+
+    Values of both signs are coloured from orange through white at 0 to blue, values of one sign from white. A cell that
+    is not finite stays empty.
+
+    Raises:
+        DataError: the matrix has another shape than its names, or no finite value.
+    """
+    cells = np.asarray(values, dtype=np.float64)
+    if cells.shape != (len(rows), len(columns)) or not np.isfinite(cells).any():
+        raise DataError(
+            f"the heat map {title!r} has values of shape {cells.shape}; expected ({len(rows)}, {len(columns)}), its "
+            "names, and a finite value"
+        )
+    written = max(cells.shape) <= WRITTEN_CELLS
+    height = max(2.4, 1.5 + (0.32 if written else 0.14) * len(rows))
+    slant: dict[str, Any] = {"rotation": 40, "ha": "right"} if written else {"rotation": 90}
+    with drawing(title, x_label, y_label, height=height) as drawn:
+        axes = drawn.axes
+        largest = float(np.nanmax(np.abs(cells))) or 1.0
+        lowest = -largest if np.nanmin(cells) < 0 else 0.0
+        mesh = axes.pcolormesh(
+            np.ma.masked_invalid(cells), cmap=color_map(lowest < 0), vmin=lowest, vmax=largest, edgecolors="white",
+            linewidth=0.6,
+        )  # fmt: skip
+        axes.set_xticks(np.arange(len(columns)) + 0.5, list(columns), parse_math=False, **slant)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, list(rows), parse_math=False)
+        axes.tick_params(length=0, labelsize=8.5 if written else 6)
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        if written:
+            for (row, column), value in np.ndenumerate(cells):
+                if np.isfinite(value):
+                    dark = abs(value) > 0.6 * largest
+                    color = "white" if dark else "#333f4a"
+                    axes.text(
+                        column + 0.5, row + 0.5, f"{value:.2g}", color=color, fontsize=7, ha="center", va="center"
+                    )
+        else:
+            assert axes.figure is not None
+            axes.figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02)
     return drawn.svg

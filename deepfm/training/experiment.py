@@ -17,7 +17,7 @@ from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.engine.task import Progress, no_progress
 from deepfm.errors import CheckpointError, ConfigError, RunError
-from deepfm.models import create_model, model_class
+from deepfm.models import BaseCTRModel, create_model, model_class
 from deepfm.models.calibration import Calibration
 from deepfm.reporting import write_html
 from deepfm.training.evaluation import Evaluation
@@ -141,22 +141,38 @@ def evaluate_run(
     """
     if run.finished and run.read_results()["kind"] == "baseline":
         raise RunError(f"{run.path} is a baseline's run, which has no weights; its metrics are in {run.results.name}")
+    config, data, model = restore_run(run, overrides)
+    trainer = _trainer(config, data, model=model)
+    for split, dataset in (("validation", data.validation), ("test", data.test)):
+        trainer.evaluate(dataset, split, on_progress)
+    return trainer.evaluations
+
+
+def restore_run(run: RunFolder, overrides: Sequence[str] = ()) -> tuple[ExperimentConfig, ExperimentData, BaseCTRModel]:
+    """A run's configuration, its data as training saw them, and its model with the best weights, on the CPU.
+
+    Args:
+        overrides: mostly `data.data_dir=…` and `device=…`, where the folder has moved.
+
+    Raises:
+        RunError: files are missing.
+        DataError: the data are missing, damaged or foreign.
+        CheckpointError: the weights are damaged, or of another schema, model or data set.
+    """
     run.require("config", "weights")
     config = run_config(run, overrides)
     run.require(*_data_files(config))
     data = open_data(config, run)
-    trainer = _trainer(config, data)
-    weights = run.load_weights(trainer.identity)
+    model = create_model(config.model_name, data.schema, config)
+    weights = run.load_weights(_identity(config, data))
     try:
-        trainer.model.load_state_dict(weights)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{run.weights} does not fit the run's configuration: {reason}") from error
     if run.calibration.exists():
-        trainer.model.calibration = Calibration.from_dict(read_json(run.calibration, "calibration"))
-    for split, dataset in (("validation", data.validation), ("test", data.test)):
-        trainer.evaluate(dataset, split, on_progress)
-    return trainer.evaluations
+        model.calibration = Calibration.from_dict(read_json(run.calibration, "calibration"))
+    return config, data, model
 
 
 def finish_run(run: RunFolder, results: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
@@ -215,11 +231,10 @@ def _trainer(
     data: ExperimentData,
     run: RunFolder | None = None,
     observers: Sequence[Observer] = (),
+    model: BaseCTRModel | None = None,
 ) -> Trainer:
-    model = create_model(config.model_name, data.schema, config)
-    identity = {"schema": data.schema.fingerprint(), "model": config.model_name, "data set": data.adapter.info.hash}
     return Trainer(
-        model,
+        model or create_model(config.model_name, data.schema, config),
         data.schema,
         config,
         data.train,
@@ -227,8 +242,13 @@ def _trainer(
         data.test,
         run=run,
         observers=observers,
-        identity=identity,
+        identity=_identity(config, data),
     )
+
+
+def _identity(config: ExperimentConfig, data: ExperimentData) -> dict[str, str]:
+    """What weights must agree on to be this experiment's."""
+    return {"schema": data.schema.fingerprint(), "model": config.model_name, "data set": data.adapter.info.hash}
 
 
 def _finish(trainer: Trainer, data: ExperimentData, run: RunFolder, resume: bool) -> dict[str, Any]:

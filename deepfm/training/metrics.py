@@ -69,6 +69,18 @@ def compute_ndcg_at_k(ranks: ArrayLike, k: int) -> float:
     return float(_gains(_checked_ranks(ranks), k).mean())
 
 
+def metric_by_group(name: str, ranks: ArrayLike, groups: ArrayLike) -> Floats:
+    """What each of G groups reaches, `(G,)`, whose mean is the metric `hr@K` or `ndcg@K`; for errors over users.
+
+    Args:
+        ranks, groups: `(P,)`, as `RankingEvaluator.ranks` gives them.
+    """
+    kind, _, k = name.partition("@")
+    checked, numbers = _checked_ranks(ranks), np.asarray(groups)
+    gains = _gains(checked, int(k)) if kind == "ndcg" else (checked <= int(k)).astype(np.float64)
+    return np.bincount(numbers, gains) / np.bincount(numbers)
+
+
 class RankingEvaluator:
     """HR@K and NDCG@K over groups of candidates.
 

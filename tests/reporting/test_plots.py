@@ -10,6 +10,7 @@ from deepfm.reporting import (
     bar_plot,
     calibration_plot,
     calibration_points,
+    heat_map,
     histogram_plot,
     line_plot,
     roc_plot,
@@ -20,6 +21,9 @@ RNG = np.random.default_rng(0)
 LABELS = RNG.random(3000) < 0.2
 SCORES = np.round(RNG.normal(size=3000) + LABELS, 1)  # rounded, so that there are ties
 
+NAMES = [f"C{number}" for number in range(20)]
+RNG_CELLS = np.random.default_rng(1).random((20, 20))
+
 PLOTS = {
     "line": lambda: line_plot({"a": ([1, 2, 3], [3, 2, 1]), "b": ([1, 2], [1, 5])}, "Lines", "x", "y", mark_x=2),
     "roc": lambda: roc_plot(LABELS, SCORES),
@@ -27,6 +31,9 @@ PLOTS = {
     "calibration_log": lambda: calibration_plot(LABELS, 1 / (1 + np.exp(-SCORES)), log_axes=True),
     "histogram": lambda: histogram_plot(SCORES, "Scores", "score"),
     "histogram_log": lambda: histogram_plot([1, 1, 2, 900], "Ranks", "rank", bins=10, log_x=True),
+    "heat": lambda: heat_map([[0.5, -1.0], [np.nan, 0.25]], ["a", "b"], ["c", "d$"], "Pairs", "x", "y"),
+    "heat_large": lambda: heat_map(RNG_CELLS, NAMES, NAMES, "Many pairs"),
+    "bar_deviations": lambda: bar_plot({"a": 0.2, "b": -0.3}, "Importance", "drop", {"a": 0.01, "b": 0.05}),
     "bar": lambda: bar_plot({"user_id": 0.2, "movie_id": 0.3}, "Importance", "drop in AUC"),
 }
 
@@ -145,3 +152,27 @@ def test_a_bin_without_positives_is_shown_on_logarithmic_axes():
 def test_data_that_cannot_be_drawn_is_refused(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+def test_a_heat_map_names_its_cells_and_writes_few_numbers_in():
+    shown = texts(PLOTS["heat"]())
+    assert {"a", "b", "c", "d$", "0.5", "-1", "0.25"} <= set(shown)
+    assert "nan" not in " ".join(shown)
+    large = PLOTS["heat_large"]()
+    assert set(NAMES) <= set(texts(large))
+    assert "<image" not in large
+    assert f"{RNG_CELLS[0, 0]:.2g}" not in texts(large)
+
+
+def test_heat_maps_colour_the_sign():
+    low, high = heat_map([[0.0, 1.0]], ["a"], ["c", "d"], "t"), heat_map([[0.0, -1.0]], ["a"], ["c", "d"], "t")
+    assert "#2f6db3" in low
+    assert "#d9822b" in high
+    assert "#d9822b" not in low
+
+
+def test_a_heat_map_of_another_shape_is_refused():
+    with pytest.raises(DataError, match=r"shape \(2, 1\); expected \(2, 2\)"):
+        heat_map([[1.0], [2.0]], ["a", "b"], ["c", "d"], "Pairs")
+    with pytest.raises(DataError, match="a finite value"):
+        heat_map([[np.nan]], ["a"], ["c"], "Pairs")

@@ -1,5 +1,8 @@
 """Self-attention over the fields of a row."""
 
+import math
+from abc import abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,7 +53,15 @@ class MultiHeadSelfAttention(nn.Module):
         return x
 
 
-class _AttentionLayer(Recomputable):
+class FieldAttention(Recomputable):
+    """A layer in which every field attends to all fields."""
+
+    @abstractmethod
+    def weights(self, x: Tensor) -> Tensor:
+        """How much of each field (last axis) each field takes, head by head: `(B, F, D)` → `(B, heads, F, F)`."""
+
+
+class _AttentionLayer(FieldAttention):
     """One layer: project, attend, project back, add, normalise."""
 
     def __init__(self, embed_dim: int, num_heads: int, attention_dim: int, use_residual: bool) -> None:
@@ -66,6 +77,10 @@ class _AttentionLayer(Recomputable):
         mixed = self.output(attend(self.query_key_value(x), self.num_heads))  # (B, F, D)
         normed: Tensor = self.norm(x + mixed if self.use_residual else mixed)
         return normed
+
+    def weights(self, x: Tensor) -> Tensor:
+        """`(B, F, D)` → `(B, heads, F, F)`."""
+        return attention_weights(self.query_key_value(x), self.num_heads)
 
 
 def attend(projected: Tensor, num_heads: int, scale: float | None = None, dropout: float = 0.0) -> Tensor:
@@ -84,3 +99,11 @@ def attend(projected: Tensor, num_heads: int, scale: float | None = None, dropou
     query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, F, d)
     attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale)
     return attended.transpose(1, 2).flatten(2)
+
+
+def attention_weights(projected: Tensor, num_heads: int, scale: float | None = None) -> Tensor:
+    """The weights `(B, heads, F, F)` with which `attend` adds up the values; arguments as there."""
+    split = projected.unflatten(-1, (3, num_heads, -1))  # (B, F, 3, heads, d)
+    query, key, _ = split.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, F, d)
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    return (query @ key.transpose(-2, -1) * scale).softmax(dim=-1)

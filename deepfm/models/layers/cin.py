@@ -68,6 +68,12 @@ class CIN(Recomputable):
             self.output_dim += size - leaves
             maps = feeds
 
+    @property
+    def output_sizes(self) -> list[int]:
+        """How many maps of each layer go out, layer by layer: together `output_dim`."""
+        sizes = [compress.out_features for compress in self.compressions if isinstance(compress, nn.Linear)]
+        return [size - leaves for size, (_, leaves) in zip(sizes, self._shares, strict=True)]
+
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F, D)` → `(B, output_dim)`, summed over D."""
         if torch.compiler.is_compiling():

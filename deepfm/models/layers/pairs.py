@@ -49,9 +49,19 @@ class PairAttention(Recomputable):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, F, D)` → `(B, D)`."""
-        products = x.index_select(1, self.left) * x.index_select(1, self.right)  # (B, P, D)
+        products = self.products(x)
+        return (self._weights(x, products) * products).sum(dim=1)
+
+    def products(self, x: Tensor) -> Tensor:
+        """Every pair's x_i ∘ x_j: `(B, F, D)` → `(B, P, D)`."""
+        return x.index_select(1, self.left) * x.index_select(1, self.right)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The weights of all pairs, which add up to one: `(B, F, D)` → `(B, P)`; equal in a row without a pair."""
+        return self._weights(x, self.products(x)).squeeze(2)
+
+    def _weights(self, x: Tensor, products: Tensor) -> Tensor:
         there = (x != 0).any(dim=2)  # (B, F)
         seen = (there.index_select(1, self.left) & there.index_select(1, self.right)).unsqueeze(2)  # (B, P, 1)
         scores = self.score(torch.relu(self.hidden(products)))  # (B, P, 1)
-        weights = scores.masked_fill(~seen, HIDDEN).softmax(dim=1)  # zero products make a row without a pair zero
-        return (weights * products).sum(dim=1)
+        return scores.masked_fill(~seen, HIDDEN).softmax(dim=1)  # zero products make a row without a pair zero

@@ -65,15 +65,22 @@ class TargetAttention(nn.Module):
     def forward(self, candidates: Tensor, history: Tensor, mask: Tensor) -> Tensor:
         """Candidates `(U, W, E)`, history `(U, L, E)` under a mask `(U, L)` → `(U, W, E)`; zeros for no history."""
         (value,) = split_heads(self.value(history), 1, self.num_heads)  # (U, h, L, d)
+        pooled = (self.shares(candidates, history, mask) @ value).transpose(1, 2).flatten(2)  # (U, W or 1, E)
+        return pooled.expand(-1, candidates.shape[1], -1)
+
+    def shares(self, candidates: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """How much of each token a candidate takes, head by head; arguments as for `forward`.
+
+        Returns:
+            `(U, heads, W, L)`, or `(U, heads, 1, L)` where all candidates take alike; zeros for no history.
+        """
         scores = self.recency(mask).unsqueeze(2)  # (U, h, 1, L)
         if self.query is not None and self.key is not None:
             (query,), (key,) = (split_heads(x, 1, self.num_heads) for x in (self.query(candidates), self.key(history)))
             scores = scores + query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (U, h, W, L)
         scores = scores.masked_fill(~mask[:, None, None], HIDDEN)
         seen = mask.any(dim=1)[:, None, None, None]
-        shares = scores.softmax(dim=-1) * seen
-        pooled = (shares @ value).transpose(1, 2).flatten(2)  # (U, W or 1, E)
-        return pooled.expand(-1, candidates.shape[1], -1)
+        return scores.softmax(dim=-1) * seen
 
 
 class ActivationUnit(nn.Module):
@@ -125,11 +132,15 @@ class ActivationUnit(nn.Module):
 
     def combine(self, weights: Tensor, history: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
         """The sum `(U, W, E)` of a history's tokens under weights `(U, W, L)`; the rest as for `forward`."""
+        return self.shares(weights, mask, bias) @ history
+
+    def shares(self, weights: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
+        """What `combine` multiplies tokens by: `(U, W, L)`, 0 at padding; arguments as there."""
         if bias is not None:
             weights = weights + bias.unsqueeze(1)
         if self.normalize:
             weights = weights.masked_fill(~mask.unsqueeze(1), HIDDEN).softmax(dim=-1)
-        return (weights * mask.unsqueeze(1)) @ history
+        return weights * mask.unsqueeze(1)
 
     def table(self, candidates: Tensor, tokens: Tensor) -> Tensor:
         """The weight `(V, N)` of each of V tokens `(V, E)` for each of N candidates `(N, E)`, before masking."""

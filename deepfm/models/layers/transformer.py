@@ -149,26 +149,52 @@ class EncoderLayer(Recomputable):
         fed = self.norm2(x + self._feed(x))
         return fed
 
+    def shares(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool = False) -> Tensor:
+        """How much of each token, and under `also_self` last of itself, a query takes, head by head.
+
+        Args:
+            queries: `(U, Q, E)`, as for `forward`, or some of the tokens.
+            tokens, mask, also_self: as for `forward`.
+
+        Returns:
+            `(U, heads, Q, L)`, or `(U, heads, Q, L + 1)`.
+        """
+        if self.norm_first:
+            queries, tokens = self.norm1(queries), self.norm1(tokens)
+        if also_self:
+            return self._beside(queries, tokens, mask)[0]
+        query = split_heads(self.query_key_value(queries), 3, self.num_heads)[0]
+        key = split_heads(self.query_key_value(tokens), 3, self.num_heads)[1]
+        return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]) + _bias(mask, query.dtype)).softmax(dim=-1)
+
     def _feed(self, x: Tensor) -> Tensor:
         fed: Tensor = self.dropout(self.linear2(self.dropout(self.activation(self.linear1(x)))))
         return fed
 
     def _attend(self, queries: Tensor, tokens: Tensor, mask: Tensor, also_self: bool) -> Tensor:
-        bias = torch.zeros_like(mask, dtype=queries.dtype).masked_fill_(~mask, HIDDEN)[:, None, None]  # (U, 1, 1, L)
         if not also_self:
             query, key, value = split_heads(self.query_key_value(tokens), 3, self.num_heads)
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=_bias(mask, query.dtype))
         else:
-            weights, biases, width = self.query_key_value.weight, self.query_key_value.bias, queries.shape[2]
-            key, value = split_heads(F.linear(tokens, weights[width:], biases[width:]), 2, self.num_heads)
-            query, own_key, own_value = split_heads(self.query_key_value(queries), 3, self.num_heads)
-            query = query / math.sqrt(query.shape[-1])
-            scores = query @ key.transpose(-2, -1) + bias  # (U, h, Q, L)
-            own_score = (query * own_key).sum(dim=-1, keepdim=True)
-            shares = torch.cat([scores, own_score], dim=-1).softmax(dim=-1)  # (U, h, Q, L + 1)
+            shares, value, own_value = self._beside(queries, tokens, mask)
             attended = shares[..., :-1] @ value + shares[..., -1:] * own_value
         mixed: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return mixed
+
+    def _beside(self, queries: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of queries that stand behind the tokens: shares `(U, h, Q, L + 1)`, the tokens' values and their own."""
+        weights, biases, width = self.query_key_value.weight, self.query_key_value.bias, queries.shape[2]
+        key, value = split_heads(F.linear(tokens, weights[width:], biases[width:]), 2, self.num_heads)
+        query, own_key, own_value = split_heads(self.query_key_value(queries), 3, self.num_heads)
+        query = query / math.sqrt(query.shape[-1])
+        scores = query @ key.transpose(-2, -1) + _bias(mask, queries.dtype)  # (U, h, Q, L)
+        own_score = (query * own_key).sum(dim=-1, keepdim=True)
+        return torch.cat([scores, own_score], dim=-1).softmax(dim=-1), value, own_value
+
+
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention logits `(U, 1, 1, L)`: nothing at tokens, so much at padding that none is seen."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, HIDDEN)[:, None, None]
 
 
 def split_heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
