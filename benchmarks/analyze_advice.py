@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 
 import torch
-from deepfm.analysis.measures.proof import TrainingChoice, measure_proof
 from torch import nn
 
 from deepfm.analysis.analyse import analyze_subject
+from deepfm.analysis.measures.proof import TrainingChoice, measure_proof
 from deepfm.analysis.sources import experiment_source
 from deepfm.analysis.subject import Subject, make_subject
 from deepfm.config import load_config

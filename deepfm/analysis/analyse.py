@@ -8,31 +8,31 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from deepfm.analysis.counts import measure_counts
-from deepfm.analysis.flops import measure_flops
-from deepfm.analysis.flow import measure_flow
-from deepfm.analysis.gradcheck import measure_gradcheck
-from deepfm.analysis.invariances import measure_invariances
-from deepfm.analysis.io import measure_contract
-from deepfm.analysis.latency import measure_latency
-from deepfm.analysis.learning_rate import measure_learning_rates
-from deepfm.analysis.loss_scale import measure_loss_scale
-from deepfm.analysis.machine import measure_roofline
-from deepfm.analysis.memory import measure_memory
-from deepfm.analysis.noise import measure_noise
-from deepfm.analysis.overfit import measure_overfit
-from deepfm.analysis.parts import measure_parts
-from deepfm.analysis.precision import measure_precision
-from deepfm.analysis.profile import measure_profile
-from deepfm.analysis.proof import Proof, measure_proof
-from deepfm.analysis.quantization import measure_quantization
+from deepfm.analysis.measures.counts import measure_counts
+from deepfm.analysis.measures.flops import measure_flops
+from deepfm.analysis.measures.flow import measure_flow
+from deepfm.analysis.measures.gradcheck import measure_gradcheck
+from deepfm.analysis.measures.invariances import measure_invariances
+from deepfm.analysis.measures.io import measure_contract
+from deepfm.analysis.measures.latency import measure_latency
+from deepfm.analysis.measures.learning_rate import measure_learning_rates
+from deepfm.analysis.measures.loss_scale import measure_loss_scale
+from deepfm.analysis.measures.machine import measure_roofline
+from deepfm.analysis.measures.memory import measure_memory
+from deepfm.analysis.measures.noise import measure_noise
+from deepfm.analysis.measures.overfit import measure_overfit
+from deepfm.analysis.measures.parts import measure_parts
+from deepfm.analysis.measures.precision import measure_precision
+from deepfm.analysis.measures.profile import measure_profile
+from deepfm.analysis.measures.proof import Proof, measure_proof
+from deepfm.analysis.measures.quantization import measure_quantization
+from deepfm.analysis.measures.scaling import measure_scaling
+from deepfm.analysis.measures.start import measure_start
+from deepfm.analysis.measures.updates import measure_updates
 from deepfm.analysis.recommendation import Recommendation, recommend, settle
 from deepfm.analysis.report import About, Measurements, ModelReport
 from deepfm.analysis.rules import judge
-from deepfm.analysis.scaling import measure_scaling
-from deepfm.analysis.start import measure_start
 from deepfm.analysis.subject import Subject, make_subject
-from deepfm.analysis.updates import measure_updates
 from deepfm.engine.memory import free_memory
 from deepfm.errors import AnalysisError
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deepfm.analysis.words import text
+from deepfm.analysis.sections.words import text
 from deepfm.reporting import Column, Table
 
 FIGURES = {

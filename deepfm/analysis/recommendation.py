@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import yaml
 from torch import nn
 
-from deepfm.analysis.learning_rate import LearningRates
-from deepfm.analysis.noise import NoiseScale
-from deepfm.analysis.proof import DEFAULT, Proof, TrainingChoice
-from deepfm.analysis.start import Start
+from deepfm.analysis.measures.learning_rate import LearningRates
+from deepfm.analysis.measures.noise import NoiseScale
+from deepfm.analysis.measures.proof import DEFAULT, Proof, TrainingChoice
+from deepfm.analysis.measures.start import Start
+from deepfm.analysis.measures.updates import Updates
 from deepfm.analysis.subject import Subject
-from deepfm.analysis.updates import Updates
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.optim import BETAS, EPS
 

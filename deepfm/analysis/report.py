@@ -7,29 +7,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepfm.analysis.counts import Counts
-from deepfm.analysis.flops import Flops
-from deepfm.analysis.flow import Flow
-from deepfm.analysis.gradcheck import GradientCheck
-from deepfm.analysis.invariances import Invariances
-from deepfm.analysis.io import Contract
-from deepfm.analysis.latency import Latency
-from deepfm.analysis.learning_rate import LearningRates
-from deepfm.analysis.loss_scale import LossScale
-from deepfm.analysis.machine import Roofline
-from deepfm.analysis.memory import Memory
-from deepfm.analysis.noise import NoiseScale
-from deepfm.analysis.overfit import Overfit
-from deepfm.analysis.parts import Parts
-from deepfm.analysis.precision import Precision
-from deepfm.analysis.profile import Profile
-from deepfm.analysis.proof import Proof
-from deepfm.analysis.quantization import Quantization
+from deepfm.analysis.measures.counts import Counts
+from deepfm.analysis.measures.flops import Flops
+from deepfm.analysis.measures.flow import Flow
+from deepfm.analysis.measures.gradcheck import GradientCheck
+from deepfm.analysis.measures.invariances import Invariances
+from deepfm.analysis.measures.io import Contract
+from deepfm.analysis.measures.latency import Latency
+from deepfm.analysis.measures.learning_rate import LearningRates
+from deepfm.analysis.measures.loss_scale import LossScale
+from deepfm.analysis.measures.machine import Roofline
+from deepfm.analysis.measures.memory import Memory
+from deepfm.analysis.measures.noise import NoiseScale
+from deepfm.analysis.measures.overfit import Overfit
+from deepfm.analysis.measures.parts import Parts
+from deepfm.analysis.measures.precision import Precision
+from deepfm.analysis.measures.profile import Profile
+from deepfm.analysis.measures.proof import Proof
+from deepfm.analysis.measures.quantization import Quantization
+from deepfm.analysis.measures.scaling import Scaling
+from deepfm.analysis.measures.start import Start
+from deepfm.analysis.measures.updates import Updates
 from deepfm.analysis.recommendation import Recommendation
 from deepfm.analysis.rules import Finding
-from deepfm.analysis.scaling import Scaling
-from deepfm.analysis.start import Start
-from deepfm.analysis.updates import Updates
 from deepfm.errors import AnalysisError
 from deepfm.utils.io import read_json, write_json
 
@@ -115,7 +115,7 @@ class ModelReport:
 
     def to_document(self) -> "Document":
         """The report as sections of text, tables and plots."""
-        from deepfm.analysis.document import build_document
+        from deepfm.analysis.sections.document import build_document
 
         return build_document(self)
 

@@ -1,7 +1,7 @@
 """A report on one screen."""
 
 from deepfm.analysis.report import ModelReport
-from deepfm.analysis.words import operations, seconds, size, text
+from deepfm.analysis.sections.words import operations, seconds, size, text
 from deepfm.reporting import Column, Table
 
 

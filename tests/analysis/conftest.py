@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from deepfm.analysis.counts import measure_counts
-from deepfm.analysis.flow import measure_flow
-from deepfm.analysis.invariances import measure_invariances
-from deepfm.analysis.io import measure_contract
-from deepfm.analysis.loss_scale import measure_loss_scale
-from deepfm.analysis.overfit import measure_overfit
-from deepfm.analysis.parts import measure_parts
+from deepfm.analysis.measures.counts import measure_counts
+from deepfm.analysis.measures.flow import measure_flow
+from deepfm.analysis.measures.invariances import measure_invariances
+from deepfm.analysis.measures.io import measure_contract
+from deepfm.analysis.measures.loss_scale import measure_loss_scale
+from deepfm.analysis.measures.overfit import measure_overfit
+from deepfm.analysis.measures.parts import measure_parts
+from deepfm.analysis.measures.start import measure_start
 from deepfm.analysis.report import About, Measurements
-from deepfm.analysis.start import measure_start
 from deepfm.analysis.subject import make_subject
 
 

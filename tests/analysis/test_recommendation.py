@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
-from deepfm.analysis.learning_rate import LearningRates, measure_learning_rates
-from deepfm.analysis.noise import NoiseScale, measure_noise
-from deepfm.analysis.proof import DEFAULT, TrainingChoice, compare, measure_proof
+from deepfm.analysis.measures.learning_rate import LearningRates, measure_learning_rates
+from deepfm.analysis.measures.noise import NoiseScale, measure_noise
+from deepfm.analysis.measures.proof import DEFAULT, TrainingChoice, compare, measure_proof
+from deepfm.analysis.measures.start import Start, measure_start
+from deepfm.analysis.measures.steps import BatchesTask, batch_order
+from deepfm.analysis.measures.updates import Updates, measure_updates
 from deepfm.analysis.recommendation import recommend, settle
-from deepfm.analysis.start import Start, measure_start
-from deepfm.analysis.steps import BatchesTask, batch_order
 from deepfm.analysis.subject import make_subject
-from deepfm.analysis.updates import Updates, measure_updates
 from deepfm.config import load_config
 from tests.analysis.checks import assert_plain, assert_untouched, healthy_subject
 from tests.clicks import SCHEMA, clicks, model_of

@@ -82,7 +82,7 @@ class TestRefused:
                 y.add_(1)
                 return y.sin() if not torch.is_grad_enabled() else y.sin() + y.detach_().requires_grad_().sum() * 0
 
-        from deepfm.analysis.flow import measure_flow
+        from deepfm.analysis.measures.flow import measure_flow
 
         class Wrong(torch.autograd.Function):
             @staticmethod
