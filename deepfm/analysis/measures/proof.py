@@ -67,7 +67,7 @@ class Proof:
         difference: recommended minus default, the mean over paired seeds; below zero the recommendation is better.
         standard_error: of the difference.
         verdict: `better`, `no worse` or `worse`; a difference counts from two standard errors and 1 % of the default's
-            loss (of what it learned, where that is less).
+            loss (or half of what it learned, where that is more).
         rows: what each run learned from.
         evaluated_on: `held-out last batch` or `training batch (only one was given)`.
     """
