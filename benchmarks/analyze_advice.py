@@ -3,8 +3,8 @@
     python benchmarks/analyze_advice.py --data /path/to/ml-100k > advice.md
 
 For DeepFM, xDeepFM and SIN on MovieLens-100K and two modules that are none of the package's: an LSTM and an
-auto-encoder on generated rows. The advice is that of `deepfm analyze` on four batches of 512 training rows; the runs are
-longer than the analyser's own proof, on 40 batches of training rows, and are judged on one that neither saw.
+auto-encoder on generated rows. The advice is that of `deepfm analyze` on four batches of 512 training rows. The runs
+are longer than the analyser's own proof, on 40 batches of training rows, and are judged on one that neither saw.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Every measure of cost over every model of these tests: none fails or changes the model, and all is plain data."""
+"""Every measure of cost over many models: none fails or changes the model, and all is plain data."""
 
 import json
 import warnings
@@ -25,8 +25,9 @@ from tests.analysis.healthy import HEALTHY
 from tests.analysis.ranker import unchanged
 
 RESULTS = (Counts, Flops, Memory, Latency, Roofline, Scaling, Checkpointing, Lengths, Precision, Quantization, Profile)
+ODD = ("dead layer", "numpy", "batch norm of one row", "float64", "layers in a list", "weights written in forward")
 BUILDS = {
-    **{f"faulty: {name}": fault.build for name, fault in FAULTS.items()},
+    **{f"faulty: {name}": FAULTS[name].build for name in ODD},
     **{f"healthy: {name}": build for name, build in HEALTHY.items()},
 }
 
