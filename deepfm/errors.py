@@ -39,3 +39,7 @@ class DeviceError(DeepFMError):
 
 class TrainingError(DeepFMError):
     """Training that cannot go on, such as a loss that turned NaN."""
+
+
+class ExtraError(DeepFMError, ImportError):
+    """A package that an extra of this one installs, and that is not here."""

@@ -13,6 +13,7 @@ from deepfm.commands import (
     recommend,
     schema,
     train,
+    tune,
     validate,
 )
 
@@ -31,6 +32,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "train": train,
+    "tune": tune,
     "evaluate": evaluate,
     "predict": predict,
     "recommend": recommend,
