@@ -4,22 +4,17 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 
-def setting_names(settings_class: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
+def setting_names(settings_class: Any, prefix: str = "") -> Mapping[str, tuple[str, ...]]:
     """Each setting's dotted name, with the other names that people know it by."""
-    hints = typing.get_type_hints(settings_class)
-    names: dict[str, tuple[str, ...]] = {}
-    for field in dataclasses.fields(settings_class):
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind):
-            names |= setting_names(kind, f"{prefix}{field.name}.")
-        else:
-            names[prefix + field.name] = field.metadata.get("also", ())
-    return names
+    return _names(settings_class, prefix)
 
 
+@cache
 def setting_type(settings_class: Any, name: str) -> Any:
     """The type of a setting or a section, by its dotted name."""
     for part in name.split("."):
@@ -44,3 +39,15 @@ def nearest_setting(name: str, known: Mapping[str, tuple[str, ...]]) -> str:
         or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     )
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+
+
+@cache
+def _names(settings_class: Any, prefix: str) -> Mapping[str, tuple[str, ...]]:
+    hints = typing.get_type_hints(settings_class)
+    names: dict[str, tuple[str, ...]] = {}
+    for field in dataclasses.fields(settings_class):
+        if dataclasses.is_dataclass(hints[field.name]):
+            names |= _names(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            names[prefix + field.name] = field.metadata.get("also", ())
+    return MappingProxyType(names)

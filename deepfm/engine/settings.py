@@ -5,9 +5,8 @@ this module knows no class in particular, so every task of the package loads thr
 """
 
 import dataclasses
-import difflib
+import functools
 import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import dacite
 import yaml
 
+from deepfm.engine.setting_limits import allows_bool, check_limits, type_name
 from deepfm.engine.setting_names import nearest, nearest_setting, setting_names, setting_type
 from deepfm.errors import ConfigError
 
@@ -114,7 +114,7 @@ def build_settings(settings_class: type[S], tree: Mapping[str, Any], prefix: str
         name = f"{prefix}{error.field_path}"
         raise ConfigError(
             f"{name} = {_listed(error.value)!r} is of type {type(_listed(error.value)).__name__}; "
-            f"expected {_type_name(error.field_type)}"
+            f"expected {type_name(error.field_type)}"
         ) from error
     except dacite.DaciteError as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from error
@@ -131,15 +131,10 @@ def build_setting(settings_class: Any, name: str, value: Any) -> Any:
     Raises:
         ConfigError: the setting is unknown, or the value is of another type or out of range.
     """
-    *sections, leaf = name.split(".")
     if name not in setting_names(settings_class):
         raise ConfigError(f"{name} is not a setting; {nearest_setting(name, setting_names(settings_class))}")
-    kind = setting_type(settings_class, name)
-    for section in sections:
-        settings_class = setting_type(settings_class, section)
-    field = next(field for field in dataclasses.fields(settings_class) if field.name == leaf)
-    only = dataclasses.make_dataclass("Alone", [(leaf, kind, dataclasses.field(metadata=field.metadata))], frozen=True)
-    return getattr(build_settings(only, {leaf: value}, "".join(f"{section}." for section in sections)), leaf)
+    section, dot, leaf = name.rpartition(".")
+    return getattr(build_settings(_one_setting(settings_class, name), {leaf: value}, section + dot), leaf)
 
 
 def check_settings(settings: Any, prefix: str = "") -> None:
@@ -156,9 +151,9 @@ def check_settings(settings: Any, prefix: str = "") -> None:
             if isinstance(value, tuple) and not value and field.metadata.get("not_empty"):
                 raise ConfigError(f"{name} = [] is empty; expected at least one value")
             for element in value if isinstance(value, tuple) else (value,):
-                if isinstance(element, bool) and not _allows_bool(field.type):  # to Python, true is also the number 1
-                    raise ConfigError(f"{name} = {element!r} is of type bool; expected {_type_name(field.type)}")
-                _check_limits(name, element, field.metadata)
+                if isinstance(element, bool) and not allows_bool(field.type):  # to Python, true is also the number 1
+                    raise ConfigError(f"{name} = {element!r} is of type bool; expected {type_name(field.type)}")
+                check_limits(name, element, field.metadata)
                 if isinstance(element, float) and not math.isfinite(element):
                     raise ConfigError(f"{name} = {value!r} is not finite; expected a number")
 
@@ -180,6 +175,16 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(raw)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {text!r} has a value that is not YAML: {_first_line(error)}") from error
+
+
+@functools.cache
+def _one_setting(settings_class: Any, name: str) -> Any:
+    """A class of settings with one of another's fields."""
+    section, _, leaf = name.rpartition(".")
+    fields = dataclasses.fields(setting_type(settings_class, section) if section else settings_class)
+    metadata = next(field.metadata for field in fields if field.name == leaf)
+    alone = (leaf, setting_type(settings_class, name), dataclasses.field(metadata=metadata))
+    return dataclasses.make_dataclass("OneSetting", [alone], frozen=True)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -264,37 +269,3 @@ def _refuse_unknown(
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{name} = {value!r} is a section; expected keys below it")
             _refuse_unknown(hints[key], value, name + ".", known)
-
-
-def _allows_bool(kind: Any) -> bool:
-    return kind in (bool, Any) or any(map(_allows_bool, typing.get_args(kind)))
-
-
-def _type_name(kind: Any) -> str:
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return " or ".join("none" if part is type(None) else _type_name(part) for part in typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        return f"a list, each {_type_name(typing.get_args(kind)[0])}"
-    return {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(
-        getattr(kind, "__name__", ""), str(kind)
-    )
-
-
-def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    tests = {
-        "choices": (lambda limit: value in limit, lambda limit: "one of " + ", ".join(map(str, limit))),
-        "at_least": (lambda limit: value >= limit, lambda limit: f"at least {limit}"),
-        "above": (lambda limit: value > limit, lambda limit: f"above {limit}"),
-        "at_most": (lambda limit: value <= limit, lambda limit: f"at most {limit}"),
-        "below": (lambda limit: value < limit, lambda limit: f"below {limit}"),
-    }
-    for kind, limit in limits.items():
-        if kind not in tests:
-            continue
-        holds, describe = tests[kind]
-        if not holds(limit):
-            hint = ""
-            if kind == "choices" and isinstance(value, str):
-                close = difflib.get_close_matches(value, [str(choice) for choice in limit], n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{name} = {value!r} is out of range; expected {describe(limit)}{hint}")

@@ -22,6 +22,7 @@ NEVER_VARY = {
     "device": "changes no result",
     "output_dir": "changes no result",
 }
+STEP_DIGITS = 12  # what adding up steps leaves beyond them is no difference
 Plain = str | int | float | bool | None
 
 
@@ -78,7 +79,7 @@ class Parameter:
         if self.step is None or self.low is None or self.high is None:
             return None
         count = round((self.high - self.low) / self.step) + 1
-        return tuple(type(self.low)(round(self.low + number * self.step, 12)) for number in range(count))
+        return tuple(type(self.low)(round(self.low + number * self.step, STEP_DIGITS)) for number in range(count))
 
     def to_dict(self) -> dict[str, Any]:
         """As a YAML describes it."""

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from deepfm.tuning.parameters import Parameter, as_plain
+from deepfm.tuning.parameters import STEP_DIGITS, Parameter, as_plain
 from deepfm.tuning.settings import StudySettings
 from deepfm.tuning.space import Space
 from deepfm.utils.seeding import random_stream
@@ -82,10 +82,10 @@ def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
     assert high is not None
     if parameter.whole:
         return trial.suggest_int(name, int(low), int(high), step=int(parameter.step or 1), log=parameter.log)
-    return trial.suggest_float(name, low, high, step=parameter.step, log=parameter.log)
+    return _value(parameter, trial.suggest_float(name, low, high, step=parameter.step, log=parameter.log))
 
 
 def _value(parameter: Parameter, plain: Any) -> Any:
     if parameter.choices is None:
-        return plain
+        return plain if parameter.step is None else round(plain, STEP_DIGITS)
     return next(choice for choice in parameter.choices if repr(as_plain(choice)) == repr(plain))
