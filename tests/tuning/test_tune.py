@@ -1,8 +1,12 @@
 """`deepfm tune` from end to end on a generated data set of 60 users."""
 
 import json
+import signal
 import sqlite3
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -11,7 +15,7 @@ import yaml
 
 from deepfm.cli import main
 from deepfm.config import load_config
-from deepfm.errors import TrainingError
+from deepfm.errors import RunError, TrainingError
 from deepfm.training.task import CTRTask
 from deepfm.training.trainer import Trainer
 from deepfm.tuning import experiment, sampling, trial, work
@@ -36,7 +40,7 @@ class TestSearch:
     @pytest.mark.parametrize(("sampler", "metric"), [("random", "auc"), ("tpe", "logloss")])
     def test_a_planted_learning_rate_is_found(self, studies, sampler, metric):
         path = studies.write(PLANTED, data={"num_neg_train": 4})
-        results = studies.tune(path, "--trials", 5, "--sampler", sampler, "--metric", metric, "--pruner", "none")
+        results = studies.tune(path, "--trials", 4, "--sampler", sampler, "--metric", metric, "--pruner", "none")
         values = {GOOD: [], HOPELESS: []}
         for one in results["trials"]:
             values[one["params"]["training.lr"]].append(one["value"] if metric == "auc" else -one["value"])
@@ -172,12 +176,12 @@ class TestTestSplit:
 class TestGoingOn:
     def test_two_sittings_are_one_study(self, studies, monkeypatch):
         monkeypatch.setattr(sampling, "RANDOM_TRIALS", 2)  # TPE chooses from the third trial on
-        whole = studies.tune(studies.write(RANGE, name="whole"), "--trials", 5, "--seed", 5)
+        whole = studies.tune(studies.write(RANGE, name="whole"), "--trials", 4, "--seed", 5)
         path = studies.write(RANGE, name="parts")
         assert len(studies.tune(path, "--trials", 3, "--seed", 5)["trials"]) == 3
-        parts = studies.tune(path, "--trials", 5, "--seed", 5)
+        parts = studies.tune(path, "--trials", 4, "--seed", 5)
         assert told(parts) == told(whole)
-        assert len({one["params"]["training.lr"] for one in whole["trials"]}) == 5
+        assert len({one["params"]["training.lr"] for one in whole["trials"]}) == 4
         assert parts["winner"]["test"] == whole["winner"]["test"]
 
     def test_ctrl_c_keeps_finished_trials(self, studies, monkeypatch, capsys):
@@ -243,20 +247,37 @@ class TestProcesses:
         assert len({tuple(one.user_attrs["process"]) for one in stored}) == 2
         assert torch.get_num_threads() == 1
 
-    def test_an_error_of_a_process_is_one_sentence(self, studies, capsys, monkeypatch):
-        prepare = experiment._prepare
+    def test_an_error_of_a_process_is_passed_on_as_one_sentence(self, monkeypatch):
+        """What a process does with an error, in this process; then what the one that started it does."""
+        sentences, signals = SimpleQueue(), []
+        monkeypatch.setattr("signal.signal", lambda *arguments: signals.append(arguments))
 
-        def then_damaged(tuning, shelf):
-            prepared = prepare(tuning, shelf)
-            Path("outputs/tune/tiny/study.db").write_text("no database any more" * 100)
-            return prepared
+        def fail(*_):
+            raise RunError("storage sqlite:///gone cannot be used")
 
-        monkeypatch.setattr(experiment, "_prepare", then_damaged)
-        assert main(["tune", studies.write(RANGE), "--trials", "2", "--jobs", "2", "--quiet"]) == 2
-        error = capsys.readouterr().err
-        assert (
-            "a process of the study ended early: storage sqlite:///outputs/tune/tiny/study.db cannot be used" in error
-        )
+        monkeypatch.setattr(work, "run_trials", fail)
+        with pytest.raises(SystemExit):
+            work._work_in_process(SimpleNamespace(quiet=True), None, None, sentences, 1)
+        assert sentences.get() == "storage sqlite:///gone cannot be used"
+        assert signals == [(signal.SIGINT, signal.SIG_IGN)]
+
+    def test_ctrl_c_waits_for_the_last_words_of_each_process(self, monkeypatch):
+        class Process:
+            pid, waits = 1, []
+
+            def start(self):
+                pass
+
+            def join(self, seconds=None):
+                self.waits.append(seconds)
+                if seconds is None:
+                    raise KeyboardInterrupt
+
+        context = SimpleNamespace(Lock=Event, Event=Event, SimpleQueue=SimpleQueue, Process=lambda **_: Process())
+        monkeypatch.setattr(work.multiprocessing, "get_context", lambda _: context)
+        with pytest.raises(KeyboardInterrupt):
+            work.run_in_processes(SimpleNamespace(settings=SimpleNamespace(jobs=2)))
+        assert Process.waits == [None, work.LAST_WORDS_SECONDS, work.LAST_WORDS_SECONDS]
 
 
 class TestReport:
