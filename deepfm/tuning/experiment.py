@@ -15,13 +15,13 @@ from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.errors import RunError, TrainingError
 from deepfm.reporting import write_html
-from deepfm.training.experiment import check_experiment, resume_experiment, train_experiment
+from deepfm.training.experiment import check_experiment, resume_experiment, run_config, train_experiment
 from deepfm.tuning.report import build_study_report
 from deepfm.tuning.results import StudyResults, TrialRecord, read_results
 from deepfm.tuning.sampling import values_of
 from deepfm.tuning.settings import StudySettings
 from deepfm.tuning.space import Space, flat_settings, with_values
-from deepfm.tuning.study import identity_of, shown_url
+from deepfm.tuning.study import identity_of, same_settings, shown_url
 from deepfm.tuning.trial import DataShelf
 from deepfm.tuning.work import Work, run_in_processes, run_trials
 from deepfm.utils.io import cannot_write, read_json, write_json, write_text
@@ -192,13 +192,19 @@ def _train_winner(
 ) -> dict[str, Any]:
     """The winner's run: trained, resumed where it was interrupted, or read where it is finished."""
     run = tuning.folder.run_of(trial)
-    if run.finished:
-        found = run.read_results()
-    elif run.checkpoint.exists():
-        found = resume_experiment(run, observers)
-    else:
-        log.info("training the best configuration, trial %d, to its test metrics", trial.number)
-        found = train_experiment(config, run, observers)
+    known = run.config.exists() and same_settings(run_config(run), config)
+    try:
+        if known and run.finished:
+            found = run.read_results()
+        elif known and run.checkpoint.exists():
+            found = resume_experiment(run, observers)
+        else:
+            log.info("training the best configuration, trial %d, to its test metrics", trial.number)
+            found = train_experiment(config, run, observers, overwrite=True)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            "interrupted while the winner was trained; the study is kept, and the same command goes on"
+        ) from error
     return {"run": str(run.path), "trial": trial.number, **found}
 
 

@@ -79,6 +79,12 @@ def identity_of(config: ExperimentConfig, space: Space, info: DataInfo) -> Ident
     return Identity(config.training.metric, space.to_dict(), asdict(info), settings)
 
 
+def same_settings(one: ExperimentConfig, other: ExperimentConfig) -> bool:
+    """Whether two configurations train the same, wherever they do it."""
+    settings, others = flat_settings(one), flat_settings(other)
+    return all(settings[name] == others[name] for name in settings if name not in OF_THE_PLACE)
+
+
 def open_study(
     url: str, name: str, identity: Identity, pruner: optuna.pruners.BasePruner | None = None
 ) -> optuna.Study:
