@@ -7,6 +7,9 @@ RUN    := $(BIN)/python -m deepfm
 ARGS   ?=
 CONFIG ?= configs/deepfm_movielens.yaml
 RUNS_DIR ?= outputs
+# A study that several commands go on with: its storage, and how many trials it has in all.
+HPO_STORAGE ?= sqlite:///outputs/hpo.db
+HPO_TRIALS ?= 20
 # CI sets PYTEST_ARGS to add coverage; by hand it narrows a run: make test PYTEST_ARGS="-k cin".
 PYTEST_ARGS ?=
 
@@ -38,12 +41,15 @@ PEER_fuxictr := fuxictr==2.3.10
 PEER_torch_rechub := torch-rechub==0.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare results test lint format bench-peers bench-deepctr lock clean
+.PHONY: help install train evaluate compare tune hpo-setup hpo-run results test lint format bench-peers bench-deepctr lock clean
 
 help:
 	@echo "make train [ARGS='key=value ...'] [CONFIG=FILE]   train to final test metrics"
 	@echo "make evaluate [ARGS='RUN or --config FILE']       metrics of a finished run"
 	@echo "make compare [RUNS_DIR=outputs] [ARGS=--markdown] runs side by side"
+	@echo "make tune [CONFIG=FILE] [ARGS='--trials 20 ...']  search for settings on validation, test the winner"
+	@echo "make hpo-setup [CONFIG=FILE]                      make the study in HPO_STORAGE, print its name"
+	@echo "make hpo-run [CONFIG=FILE] [HPO_TRIALS=20]        go on with it to so many trials in all"
 	@echo "make test [PYTEST_ARGS='-k cin']                  run the tests"
 	@echo "make lint | format                                check, or mend, style and types"
 	@echo "make results                                      train the shipped configurations, write docs/results.md"
@@ -68,6 +74,15 @@ evaluate: $(READY)
 
 compare: $(READY)
 	@$(RUN) compare $(RUNS_DIR) $(ARGS)
+
+tune: $(READY)
+	@$(RUN) tune $(CONFIG) $(ARGS)
+
+hpo-setup: $(READY)
+	@$(RUN) tune $(CONFIG) --setup --quiet --storage $(HPO_STORAGE) $(ARGS)
+
+hpo-run: $(READY)
+	@$(RUN) tune $(CONFIG) --trials $(HPO_TRIALS) --storage $(HPO_STORAGE) $(ARGS)
 
 results: $(READY)
 	$(BIN)/python benchmarks/movielens_results.py $(ARGS)

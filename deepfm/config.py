@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deepfm.engine.loop_settings import LoopSettings
-from deepfm.engine.settings import load_settings, setting
+from deepfm.engine.settings import build_settings, read_settings, setting
 from deepfm.errors import ConfigError
 from deepfm.model_settings import (
     AFMConfig,
@@ -51,9 +52,11 @@ __all__ = [
     "SINConfig",
     "TrainingConfig",
     "load_config",
+    "load_search_section",
 ]
 
 DATA_DIR_VARIABLE = "DEEPFM_DATA_DIR"
+SEARCH_SECTION = "tune"  # of a YAML: what `deepfm tune` varies, which no run is decided by
 METRIC_NAMES = ("auc", "logloss", "hr@K", "ndcg@K")
 
 
@@ -209,6 +212,8 @@ class ExperimentConfig:
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Load an experiment: defaults, then the environment's data folder, then the YAML, then the overrides.
 
+    A `tune` section is passed over; `load_search_section` reads it.
+
     Args:
         path: a YAML file (see `configs/`); None for the defaults alone.
         overrides: texts such as `"training.lr=0.01"` or `"dnn.hidden_units=[256,128]"`.
@@ -217,4 +222,15 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: an unknown key, a wrong type or a value out of range, by its full dotted name.
     """
     folder = os.environ.get(DATA_DIR_VARIABLE)
-    return load_settings(ExperimentConfig, path, overrides, {"data.data_dir": folder} if folder else None)
+    tree = read_settings(path, overrides, {"data.data_dir": folder} if folder else None)
+    tree.pop(SEARCH_SECTION, None)
+    return build_settings(ExperimentConfig, tree)
+
+
+def load_search_section(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Any:
+    """The `tune` section of a YAML and its overrides as it is written, unchecked; None where there is none.
+
+    Raises:
+        ConfigError: the file cannot be read, or an override is none.
+    """
+    return read_settings(path, overrides).get(SEARCH_SECTION)

@@ -43,3 +43,7 @@ class TrainingError(DeepFMError):
 
 class AnalysisError(DeepFMError):
     """A model that cannot be analysed as it is given, or a report that cannot be read."""
+
+
+class ExtraError(DeepFMError, ImportError):
+    """A package that an extra of this one installs, and that is not here."""

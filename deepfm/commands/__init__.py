@@ -15,6 +15,7 @@ from deepfm.commands import (
     recommend,
     schema,
     train,
+    tune,
     validate,
 )
 
@@ -33,6 +34,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "train": train,
+    "tune": tune,
     "evaluate": evaluate,
     "predict": predict,
     "recommend": recommend,

@@ -5,9 +5,8 @@ this module knows no class in particular, so every task of the package loads thr
 """
 
 import dataclasses
-import difflib
+import functools
 import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,21 @@ from typing import Any, TypeVar
 import dacite
 import yaml
 
+from deepfm.engine.setting_limits import allows_bool, check_limits, type_name
+from deepfm.engine.setting_names import nearest, nearest_setting, setting_names, setting_type
 from deepfm.errors import ConfigError
+
+__all__ = [
+    "build_setting",
+    "build_settings",
+    "check_settings",
+    "load_settings",
+    "nearest",
+    "parse_override",
+    "read_settings",
+    "setting",
+    "settings_to_dict",
+]
 
 S = TypeVar("S")
 
@@ -69,6 +82,17 @@ def load_settings(
     Raises:
         ConfigError: an unknown key, a wrong type or a value out of range, by its full dotted name.
     """
+    return build_settings(settings_class, read_settings(path, overrides, defaults))
+
+
+def read_settings(
+    path: str | Path | None = None, overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The nested mapping that `load_settings` builds from; nothing in it is checked yet.
+
+    Raises:
+        ConfigError: the file cannot be read as sections with keys, or an override is none.
+    """
     tree: dict[str, Any] = {}
     for key, value in (defaults or {}).items():
         _assign(tree, key, value)
@@ -77,25 +101,40 @@ def load_settings(
     for text in overrides:
         key, value = parse_override(text)
         _assign(tree, key, value)
-    return build_settings(settings_class, tree)
+    return tree
 
 
-def build_settings(settings_class: type[S], tree: Mapping[str, Any]) -> S:
-    """Build `settings_class` from a nested mapping, checked as `load_settings` does."""
-    _refuse_unknown(settings_class, tree, "", _leaf_names(settings_class))
+def build_settings(settings_class: type[S], tree: Mapping[str, Any], prefix: str = "") -> S:
+    """Build `settings_class` from a nested mapping, checked as `load_settings` does; `prefix` leads names in errors."""
+    _refuse_unknown(settings_class, tree, prefix, setting_names(settings_class, prefix))
     config = dacite.Config(strict=True, type_hooks={float: _to_float})
     try:
         settings = dacite.from_dict(settings_class, _tupled(tree), config)
     except dacite.WrongTypeError as error:
-        name = error.field_path
+        name = f"{prefix}{error.field_path}"
         raise ConfigError(
             f"{name} = {_listed(error.value)!r} is of type {type(_listed(error.value)).__name__}; "
-            f"expected {_type_name(error.field_type)}"
+            f"expected {type_name(error.field_type)}"
         ) from error
     except dacite.DaciteError as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from error
-    check_settings(settings)
+    check_settings(settings, prefix)
     return settings
+
+
+def build_setting(settings_class: Any, name: str, value: Any) -> Any:
+    """One setting's value, held to the type and the limits of its field, whatever the other settings are.
+
+    Args:
+        name: dotted, such as `training.lr`.
+
+    Raises:
+        ConfigError: the setting is unknown, or the value is of another type or out of range.
+    """
+    if name not in setting_names(settings_class):
+        raise ConfigError(f"{name} is not a setting; {nearest_setting(name, setting_names(settings_class))}")
+    section, dot, leaf = name.rpartition(".")
+    return getattr(build_settings(_one_setting(settings_class, name), {leaf: value}, section + dot), leaf)
 
 
 def check_settings(settings: Any, prefix: str = "") -> None:
@@ -112,12 +151,9 @@ def check_settings(settings: Any, prefix: str = "") -> None:
             if isinstance(value, tuple) and not value and field.metadata.get("not_empty"):
                 raise ConfigError(f"{name} = [] is empty; expected at least one value")
             for element in value if isinstance(value, tuple) else (value,):
-                if isinstance(element, bool) and bool not in (
-                    field.type,
-                    *typing.get_args(field.type),
-                ):  # to Python, true is also the number 1
-                    raise ConfigError(f"{name} = {element!r} is of type bool; expected {_type_name(field.type)}")
-                _check_limits(name, element, field.metadata)
+                if isinstance(element, bool) and not allows_bool(field.type):  # to Python, true is also the number 1
+                    raise ConfigError(f"{name} = {element!r} is of type bool; expected {type_name(field.type)}")
+                check_limits(name, element, field.metadata)
                 if isinstance(element, float) and not math.isfinite(element):
                     raise ConfigError(f"{name} = {value!r} is not finite; expected a number")
 
@@ -141,10 +177,14 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"override {text!r} has a value that is not YAML: {_first_line(error)}") from error
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint that names the closest known word, or lists them all where none is close."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+@functools.cache
+def _one_setting(settings_class: Any, name: str) -> Any:
+    """A class of settings with one of another's fields."""
+    section, _, leaf = name.rpartition(".")
+    fields = dataclasses.fields(setting_type(settings_class, section) if section else settings_class)
+    metadata = next(field.metadata for field in fields if field.name == leaf)
+    alone = (leaf, setting_type(settings_class, name), dataclasses.field(metadata=metadata))
+    return dataclasses.make_dataclass("OneSetting", [alone], frozen=True)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -217,19 +257,6 @@ def _to_float(value: Any) -> Any:
     return value
 
 
-def _leaf_names(settings_class: Any, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Each setting's dotted name, with the other names that people know it by."""
-    hints = typing.get_type_hints(settings_class)
-    names: dict[str, tuple[str, ...]] = {}
-    for field in dataclasses.fields(settings_class):
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind):
-            names |= _leaf_names(kind, f"{prefix}{field.name}.")
-        else:
-            names[prefix + field.name] = field.metadata.get("also", ())
-    return names
-
-
 def _refuse_unknown(
     settings_class: Any, tree: Mapping[str, Any], prefix: str, known: Mapping[str, tuple[str, ...]]
 ) -> None:
@@ -237,51 +264,8 @@ def _refuse_unknown(
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            raise ConfigError(f"{name} = {_listed(value)!r} is not a setting; {_nearest_setting(name, known)}")
+            raise ConfigError(f"{name} = {_listed(value)!r} is not a setting; {nearest_setting(name, known)}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{name} = {value!r} is a section; expected keys below it")
             _refuse_unknown(hints[key], value, name + ".", known)
-
-
-def _nearest_setting(name: str, known: Mapping[str, tuple[str, ...]]) -> str:
-    """The closest dotted name; a key written without its section, or by another library's name, is found by that."""
-    leaf = name.rsplit(".", 1)[-1]
-    same_leaf = [other for other, also in known.items() if leaf in (other.rsplit(".", 1)[-1], *also)]
-    section = [other for other in known if other.rsplit(".", 1)[0] == name.rsplit(".", 1)[0]]
-    close = (
-        same_leaf
-        or difflib.get_close_matches(name, section, n=1, cutoff=0.5)
-        or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    )
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
-
-
-def _type_name(kind: Any) -> str:
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return " or ".join("none" if part is type(None) else _type_name(part) for part in typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        return f"a list, each {_type_name(typing.get_args(kind)[0])}"
-    return {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(
-        getattr(kind, "__name__", ""), str(kind)
-    )
-
-
-def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    tests = {
-        "choices": (lambda limit: value in limit, lambda limit: "one of " + ", ".join(map(str, limit))),
-        "at_least": (lambda limit: value >= limit, lambda limit: f"at least {limit}"),
-        "above": (lambda limit: value > limit, lambda limit: f"above {limit}"),
-        "at_most": (lambda limit: value <= limit, lambda limit: f"at most {limit}"),
-        "below": (lambda limit: value < limit, lambda limit: f"below {limit}"),
-    }
-    for kind, limit in limits.items():
-        if kind not in tests:
-            continue
-        holds, describe = tests[kind]
-        if not holds(limit):
-            hint = ""
-            if kind == "choices" and isinstance(value, str):
-                close = difflib.get_close_matches(value, [str(choice) for choice in limit], n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{name} = {value!r} is out of range; expected {describe(limit)}{hint}")

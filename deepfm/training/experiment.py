@@ -72,7 +72,20 @@ def check_experiment(config: ExperimentConfig) -> None:
     """
     model_class(config.model_name)
     resolve_device(config.device)
-    _refuse_ranking(config, ranks_candidates(config.data.dataset_name))
+    refuse_ranking(config, ranks_candidates(config.data.dataset_name))
+
+
+def refuse_ranking(config: ExperimentConfig, has_candidates: bool | None) -> None:
+    """Hold the monitored metric to what the data can measure; None for data that are not open yet.
+
+    Raises:
+        ConfigError: it ranks candidates, and the data have none.
+    """
+    if has_candidates is False and "@" in config.training.metric:
+        raise ConfigError(
+            f"training.metric = {config.training.metric!r} ranks candidates, and data.dataset_name="
+            f"{config.data.dataset_name} has rows alone; use auc or logloss"
+        )
 
 
 def train_experiment(
@@ -95,7 +108,7 @@ def train_experiment(
     run.refuse_existing(overwrite)
     with run_log() as log_to:
         data = open_data(config)
-        _refuse_ranking(config, data.adapter.has_candidates)
+        refuse_ranking(config, data.adapter.has_candidates)
         seed_everything(config.seed)
         trainer = _trainer(config, data, run, observers)
         run.create(overwrite)
@@ -216,14 +229,6 @@ def _adapter(config: ExperimentConfig, run: RunFolder | None) -> Adapter:
 def _data_files(config: ExperimentConfig) -> tuple[str, ...]:
     """What a run keeps of its data."""
     return kept_files(config.data.dataset_name)
-
-
-def _refuse_ranking(config: ExperimentConfig, has_candidates: bool | None) -> None:
-    if has_candidates is False and "@" in config.training.metric:
-        raise ConfigError(
-            f"training.metric = {config.training.metric!r} ranks candidates, and data.dataset_name="
-            f"{config.data.dataset_name} has rows alone; use auc or logloss"
-        )
 
 
 def _trainer(
