@@ -37,6 +37,7 @@ from deepfm.engine.memory import free_memory
 from deepfm.errors import AnalysisError
 
 SWITCHES = ("scaling", "precision", "quantize", "profile")
+MEMORY_SHARE = 0.6  # of the free memory, that a step may take
 BUDGET = 60.0  # seconds in all, by default
 SHARES = {"latency": 0.11, "gradcheck": 0.07, "overfit": 0.1, "rates": 0.16, "proof": 0.22}  # of the budget, at most
 T = TypeVar("T")
@@ -190,7 +191,7 @@ def _training(
     measured: Measurements, subject: Subject, part: Callable[..., Any], budget: float
 ) -> tuple[Measurements, Recommendation | None, Proof | None]:
     rates = part("learning rates", lambda: measure_learning_rates(subject, budget_seconds=SHARES["rates"] * budget))
-    noise = part("gradient noise", lambda: measure_noise(subject))
+    noise = part("gradient noise", lambda: measure_noise(subject, memory_rows=_rows_in_memory(measured, subject)))
     updates = part("updates", lambda: measure_updates(subject))
     overfit = part("one batch", lambda: measure_overfit(subject, budget_seconds=SHARES["overfit"] * budget))
     measured = replace(measured, rates=rates, noise=noise, updates=updates, overfit=overfit)
@@ -202,3 +203,12 @@ def _training(
         return measured, None, None
     proof = part("proof", lambda: measure_proof(subject, advice.choice, budget_seconds=SHARES["proof"] * budget))
     return measured, advice if proof is None else settle(advice, proof), proof
+
+
+def _rows_in_memory(measured: Measurements, subject: Subject) -> int | None:
+    """The most rows of which a training step takes no more than 60 % of the free memory; None where nobody knows."""
+    memory = measured.memory
+    if memory is None or memory.peak is None or not memory.per_row:
+        return None
+    fixed = memory.peak.parameters + memory.peak.gradients + memory.peak.optimizer
+    return max(1, int((MEMORY_SHARE * free_memory(subject.device) - fixed) / memory.per_row))

@@ -1,6 +1,7 @@
 """The sections of what there is and what it costs, and those that switches add."""
 
 from deepfm.analysis.measures.machine import Roofline
+from deepfm.analysis.measures.memory import Peak
 from deepfm.analysis.report import ModelReport
 from deepfm.analysis.sections.switches import added
 from deepfm.analysis.sections.words import Row, figures, operations, seconds, size, skipped, source_of, table
@@ -94,6 +95,7 @@ def performance(report: ModelReport) -> list[Block]:
                 ("peak beside the free memory", measured.memory_share, "derived"),
             ]
         blocks.append(figures(rows))
+        blocks += _peak(memory.peak)
         parts = {name or "the model": float(held) for name, held in memory.activations.modules.items() if held and name}
         if parts:
             largest = dict(sorted(parts.items(), key=lambda pair: -pair[1])[:20])
@@ -107,6 +109,17 @@ def performance(report: ModelReport) -> list[Block]:
     if measured.roofline is not None:
         blocks += _roofline(measured.roofline)
     return blocks
+
+
+def _peak(peak: Peak | None) -> list[Block]:
+    if peak is None:
+        return []
+    held = {
+        **{"parameters": peak.parameters, "gradients": peak.gradients, "optimizer": peak.optimizer},
+        **{"activations": peak.activations, "temporary": peak.temporary or 0, "inputs": peak.inputs},
+    }
+    bars = {name: count / 1e6 for name, count in held.items()}
+    return [Figure("Peak of a training step", bar_plot(bars, "Peak of a training step by what holds it", "MB"))]
 
 
 def _latency(report: ModelReport) -> list[Block]:
