@@ -71,6 +71,7 @@ def test_one_page_with_plots_that_asks_no_network(report):
         "Parameters by module",
         "Learning-rate range test",
         "Activations by module",
+        "Peak of a training step by what holds it",
     ):
         assert title in page
     assert "http" not in page.replace("http://www.w3.org", "")
