@@ -23,7 +23,7 @@ from deepfm.models import BaseCTRModel, create_model
 from deepfm.training.experiment import open_data, run_config
 from deepfm.utils.seeding import random_stream, seed_everything
 
-BATCHES = 4  # of training rows, the last of which is held out where something is trained
+BATCHES = 24  # of training rows, the last of which is held out where something is trained
 
 
 @dataclass(frozen=True, eq=False)
