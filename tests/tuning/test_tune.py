@@ -161,7 +161,7 @@ class TestTestSplit:
             return evaluate(self, *rest)
 
         monkeypatch.setattr(CTRTask, "evaluate", recorded)
-        monkeypatch.setattr(experiment, "train_experiment", lambda *_: {"validation": {}, "test": {}})
+        monkeypatch.setattr(experiment, "train_experiment", lambda *_, **__: {"validation": {}, "test": {}})
         monkeypatch.setattr("deepfm.commands.tune.print_results", lambda *_: None)
         studies.tune(studies.write(RANGE), "--trials", 3)
         assert len(seen) == 1
