@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from deepfm.analysis.measures.steps import without_dropout
 from deepfm.data.batches import Features
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema
@@ -113,12 +114,3 @@ def learn_by_heart(model: BaseCTRModel, batch: OneBatch, lr: float) -> float:
     settings = LoopSettings(num_epochs=EPOCHS, lr=lr, scheduler="none", early_stopping_patience=EPOCHS)
     state = fit(OneBatchTask(model, batch), settings, device=batch.labels.device)
     return float(state.history[state.best_epoch - 1]["loss"])
-
-
-def without_dropout(model: nn.Module) -> None:
-    """Set every share of dropped values in a model to zero."""
-    for part in model.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.p = 0.0
-        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
-            part.dropout = 0.0
