@@ -33,7 +33,7 @@ def examined(subject, *, learns=True):
         measure_invariances(subject),
         loss_scale=measure_loss_scale(subject),
         start=measure_start(subject),
-        overfit=measure_overfit(subject, budget_seconds=1.5) if learns else None,
+        overfit=measure_overfit(subject, budget_seconds=60) if learns else None,
     )
 
 

@@ -78,17 +78,19 @@ def measure_overfit(
 
     Args:
         rows: how many of the first batch, in the order in which they are tried.
-        budget_seconds: no further run starts after it.
+        budget_seconds: no further run starts after it; what was not learned by then stays open.
     """
     started = time.perf_counter()
     best: Overfit | None = None
     tried: dict[str, float | None] = {}
+    cut = False
     try:
         refuse_probe(subject)
         given = rows_of(subject.training_batches[0], subject.batch_dim)
         plans = [(min(one, given), lr) for one in rows for lr in rates]
         for count, lr in dict.fromkeys(plans):
-            if best is not None and (best.passed or time.perf_counter() - started > budget_seconds):
+            cut = best is not None and time.perf_counter() - started > budget_seconds
+            if best is not None and (best.passed or cut):
                 break
             found = _run(subject, distinct_rows(subject, count), lr)
             tried[f"{count} rows, lr {lr:g}"] = found.share
@@ -96,7 +98,9 @@ def measure_overfit(
                 best = found
     except Exception as error:
         return Overfit(skipped=reason_of(error))
-    return Overfit() if best is None else replace(best, tried=tried)
+    if best is None:
+        return Overfit()
+    return replace(best, tried=tried, passed=None if cut and not best.passed else best.passed)
 
 
 def distinct_rows(subject: Subject, count: int) -> Batch:
