@@ -115,7 +115,13 @@ def _in_memory(source: Any) -> pl.LazyFrame:
         lengths = {name: len(column) for name, column in source.items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"the columns of a table have different lengths: {lengths}; expected as many rows in each")
-        return pl.DataFrame({str(name): read_series(column, str(name)) for name, column in source.items()}).lazy()
+        columns = {str(name): read_series(column, str(name)) for name, column in source.items()}
+        for name, column in columns.items():
+            if column.dtype == pl.Object:
+                raise DataError(
+                    f"column {name!r} of a table holds Python objects; expected text, numbers, dates or lists"
+                )
+        return pl.DataFrame(columns).lazy()
     if isinstance(source, pa.Table | pa.RecordBatch):
         try:
             frame = pl.from_arrow(source)

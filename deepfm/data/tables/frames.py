@@ -46,15 +46,12 @@ def read_series(column: Any, name: str, where: str = "a table") -> pl.Series:
         DataError: values that no column of polars can hold.
     """
     try:
-        series = _series(column)
+        return _series(column)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise DataError(
             f"column {name!r} of {where} cannot be read: {reason}; expected text, numbers, dates or lists"
         ) from error
-    if series.dtype == pl.Object:
-        raise DataError(f"column {name!r} of {where} holds Python objects; expected text, numbers, dates or lists")
-    return series
 
 
 def _series(column: Any) -> pl.Series:

@@ -57,7 +57,7 @@ class TestRules:
         assert column(RNG.integers(0, 7, ROWS)).type == "sparse"
 
     def test_whole_numbers_under_a_name_of_ids(self):
-        assert column(RNG.integers(0, 10**6, ROWS), "campaign_id").type == "sparse"
+        assert column(RNG.integers(0, 10**6, ROWS // 2).repeat(2), "campaign_id").type == "sparse"
 
     def test_many_whole_numbers(self):
         assert column(RNG.integers(0, 10_000, ROWS)).type == "dense"
