@@ -29,10 +29,12 @@ from deepfm.analysis.measures.quantization import measure_quantization
 from deepfm.analysis.measures.scaling import measure_scaling
 from deepfm.analysis.measures.start import measure_start
 from deepfm.analysis.measures.updates import measure_updates
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.recommendation import Recommendation, recommend, settle
 from deepfm.analysis.report import About, Measurements, ModelReport
 from deepfm.analysis.rules import judge
 from deepfm.analysis.subject import Subject, make_subject
+from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.memory import free_memory
 from deepfm.errors import AnalysisError
 
@@ -112,7 +114,7 @@ def analyze_subject(
         except AnalysisError as error:
             failed[stage] = str(error)
         except Exception as error:  # a foreign model under a measure that it was not made for
-            failed[stage] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            failed[stage] = reason_of(error)
         return None
 
     on_stage("gradient flow")
@@ -192,7 +194,8 @@ def _training(
 ) -> tuple[Measurements, Recommendation | None, Proof | None]:
     rates = part("learning rates", lambda: measure_learning_rates(subject, budget_seconds=SHARES["rates"] * budget))
     noise = part("gradient noise", lambda: measure_noise(subject, memory_rows=_rows_in_memory(measured, subject)))
-    updates = part("updates", lambda: measure_updates(subject))
+    rate = LoopSettings.lr if rates is None or rates.suggestion is None else rates.suggestion
+    updates = part("updates", lambda: measure_updates(subject, lr=rate))
     overfit = part("one batch", lambda: measure_overfit(subject, budget_seconds=SHARES["overfit"] * budget))
     measured = replace(measured, rates=rates, noise=noise, updates=updates, overfit=overfit)
     if rates is None or noise is None or measured.start is None or updates is None:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from deepfm.analysis.guard import untouched
 from deepfm.analysis.losses import Loss
+from deepfm.analysis.reasons import reason_of
 from deepfm.errors import AnalysisError
 
 Outputs = Any
@@ -309,7 +310,7 @@ def _check_runs(subject: Subject) -> None:
             raise
         except Exception as error:
             shapes = f"outputs {shapes_of(output)} and target {shapes_of(batch.target)}"
-            raise AnalysisError(f"the loss {subject.loss.name} fails on {shapes}: {_reason(error)}") from error
+            raise AnalysisError(f"the loss {subject.loss.name} fails on {shapes}: {reason_of(error)}") from error
     if not isinstance(loss, Tensor) or loss.ndim != 0:
         raise AnalysisError(
             f"the model's output is {shapes_of(loss)} and no scalar loss; name one with --loss (loss=), such as bce, "
@@ -326,11 +327,7 @@ def _misfit(subject: Subject, model: nn.Module, batch: Batch, where: Sequence[st
         module = model.get_submodule(where[-1])
         weights = ", ".join(f"{name} {tuple(part.shape)}" for name, part in module.named_parameters(recurse=False))
         place = f" in module {where[-1]!r} ({type(module).__name__}{', ' + weights if weights else ''})"
-    return f"{subject.name} does not take the batch ({given}): it fails{place}: {_reason(error)}"
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
+    return f"{subject.name} does not take the batch ({given}): it fails{place}: {reason_of(error)}"
 
 
 def shapes_of(value: Any) -> str:

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deepfm.analysis.measures.flops import Flops
 from deepfm.analysis.measures.memory import saved_activations
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject, rows_of
 
 
@@ -62,7 +63,7 @@ def measure_checkpointing(subject: Subject, flops: Flops | None = None) -> Check
                 _wrap(model.get_submodule(name))
             after = saved_activations(subject, model, batch, rows).bytes
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        reason = reason_of(error)
         return Checkpointing(names, rows, None, None, None, None, None, reason)
     extra = share = None
     if flops is not None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject, tensors
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -184,5 +185,5 @@ def _step(subject: Subject) -> tuple[dict[str, int], dict[str, int], dict[str, s
                 optimizer.step()
                 states[name] = state_bytes(optimizer)
             except (RuntimeError, TypeError, ValueError) as error:
-                skipped[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+                skipped[name] = reason_of(error)
     return gradients, states, skipped

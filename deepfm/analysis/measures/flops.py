@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepfm.analysis.measures.formulas import FORMULAS
 from deepfm.analysis.measures.meta import meta_batch, meta_copy
 from deepfm.analysis.measures.places import Places
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Batch, Subject, rows_of
 from deepfm.errors import AnalysisError
 
@@ -241,7 +242,7 @@ def _passes(subject: Subject, model: nn.Module, batch: Batch) -> _Passes:
                 else:
                     failed = "the loss has no gradient"
         except Exception as error:
-            failed = f"the training step fails: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            failed = f"the training step fails: {reason_of(error)}"
         return _Passes(evaluation, forward, rest, failed)
 
 
@@ -250,7 +251,7 @@ def _real(subject: Subject, batch: Batch, rows: int) -> Flops:
         try:
             passes = _passes(subject, model, subject.sized(batch, rows))
         except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            reason = reason_of(error)
             raise AnalysisError(f"the model fails on {rows} rows, so that no FLOPs can be counted: {reason}") from error
     return passes.result(rows, "real")
 

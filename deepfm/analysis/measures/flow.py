@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from deepfm.analysis.measures.tracing import Event, LossCall, ModuleCall, Tracer, leaves
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject
 from deepfm.errors import AnalysisError
 
@@ -121,7 +122,7 @@ def measure_flow(subject: Subject) -> Flow:
                     tracer.phase = "loss"
                     loss = subject.loss(output, batch.target)
                 except Exception as error:  # whatever a foreign forward raises
-                    raise AnalysisError(f"{subject.name} fails in training mode: {_reason(error)}") from error
+                    raise AnalysisError(f"{subject.name} fails in training mode: {reason_of(error)}") from error
             written |= {name for name, part in model.named_parameters() if not torch.equal(part, before[name])}
             outputs = _floats(output)
             finite = finite and all(bool(torch.isfinite(part).all()) for part in outputs)
@@ -135,7 +136,7 @@ def measure_flow(subject: Subject) -> Flow:
                 try:
                     loss.backward()
                 except RuntimeError as error:
-                    raise AnalysisError(f"{subject.name} fails in its backward pass: {_reason(error)}") from error
+                    raise AnalysisError(f"{subject.name} fails in its backward pass: {reason_of(error)}") from error
             norms.append(_gather(model, sums, zeros, broken))
             calls = list(tracer.calls)
         trainable = {name: part for name, part in model.named_parameters() if part.requires_grad}
@@ -283,7 +284,3 @@ def _floats(output: Any) -> list[Tensor]:
     from deepfm.analysis.subject import tensors
 
     return [part for part in tensors(output) if part.is_floating_point()]
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"

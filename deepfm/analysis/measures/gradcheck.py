@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deepfm.analysis.losses import probe
-from deepfm.analysis.measures.steps import reason_of
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Batch, Subject, named_tensors, tensors
 
 ROWS = 2

@@ -11,6 +11,7 @@ from torch import nn
 
 from deepfm.analysis.measures.counts import usual_optimizer
 from deepfm.analysis.measures.memory import Memory
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject
 from deepfm.engine.memory import free_memory
 
@@ -163,7 +164,7 @@ def _timed(
             run()
             once = perf_counter() - start
         except Exception as error:
-            return _none(rows, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"), None
+            return _none(rows, reason_of(error)), None
         if (FEWEST + 1) * once > left:
             return _none(rows, f"the budget is used up: one call takes {once:.2g} s of {left:.2g} s left"), once
         return timing_of(rows, clock(run, share, threads)), once

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deepfm.analysis.measures.steps import Stepper, batch_order, reason_of, refuse_probe
+from deepfm.analysis.measures.steps import Stepper, batch_order, refuse_probe
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject
 
 LOWEST, HIGHEST, STEPS, SEEDS = 1e-7, 10.0, 115, 3

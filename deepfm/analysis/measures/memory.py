@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deepfm.analysis.measures.counts import bytes_of, state_bytes, usual_optimizer
 from deepfm.analysis.measures.places import Place, Places
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Batch, Subject, rows_of, tensors
 from deepfm.engine.memory import free_memory
 
@@ -118,7 +119,7 @@ def measure_memory(subject: Subject) -> Memory:
         with subject.scratch() as model:
             first = saved_activations(subject, model, own, rows)
     except Exception as error:
-        return Memory(None, None, None, (), None, None, None, _reason(error))
+        return Memory(None, None, None, (), None, None, None, reason_of(error))
     skipped = None
     sizes = {rows: first.bytes}
     for size in _sizes(rows):
@@ -128,12 +129,12 @@ def measure_memory(subject: Subject) -> Memory:
             with subject.scratch() as model:
                 sizes[size] = saved_activations(subject, model, subject.sized(own, size), size).bytes
         except Exception as error:
-            skipped = f"with {size} rows: {_reason(error)}"
+            skipped = f"with {size} rows: {reason_of(error)}"
     fixed, per_row, distance = fit(sorted(sizes.items()))
     try:
         peak = measure_peak(subject, own, first)
     except Exception as error:
-        peak, skipped = None, _reason(error)
+        peak, skipped = None, reason_of(error)
     linear = None if distance is None else distance <= LINEAR_WITHIN
     return Memory(first, fixed, per_row, tuple(sorted(sizes.items())), distance, linear, peak, skipped)
 
@@ -266,7 +267,3 @@ def _key(tensor: Tensor) -> int:
 
 def _size(tensor: Tensor) -> int:
     return tensor.untyped_storage().nbytes()
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

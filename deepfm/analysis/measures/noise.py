@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deepfm.analysis.measures.steps import (
     Stepper,
-    reason_of,
     refuse_probe,
     split_rows,
     take_rows,
     trainable,
     without_dropout,
 )
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Batch, Subject, rows_of
 from deepfm.utils.seeding import random_stream
 

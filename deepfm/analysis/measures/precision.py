@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject, tensors
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -84,7 +85,7 @@ def _measured(subject: Subject, name: str, dtype: torch.dtype) -> Precision:
             under, over = _lost(_gradients(subject, dtype, scale), plain)
             underflow[scale], overflow[scale] = under, over
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        reason = reason_of(error)
         return Precision(name, None, None, {}, {}, (), reason)
     return Precision(name, relative_error(low, output), relative_error(low_loss, loss), underflow, overflow, errors)
 

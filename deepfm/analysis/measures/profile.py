@@ -10,6 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from deepfm.analysis.measures.counts import usual_optimizer
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Batch, Subject
 
 PHASES = ("data", "forward", "backward", "optimizer")
@@ -86,7 +87,7 @@ def measure_profile(subject: Subject, batches: Iterable[Batch] | None = None, *,
                     with record_function("phase:step"):
                         step()
     except Exception as error:
-        return Profile(0, None, {}, None, (), f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+        return Profile(0, None, {}, None, (), reason_of(error))
     return _summary(profiler.key_averages(), steps, cuda)
 
 

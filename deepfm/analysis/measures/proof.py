@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from deepfm.analysis.measures.steps import BatchesTask, reason_of, refuse_probe, split_rows
+from deepfm.analysis.measures.steps import BatchesTask, refuse_probe, split_rows
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Batch, Subject, rows_of
 from deepfm.engine.loop import fit
 from deepfm.engine.loop_settings import LoopSettings

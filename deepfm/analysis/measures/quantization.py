@@ -12,6 +12,7 @@ from torch import nn
 from deepfm.analysis.measures.flops import without_fast_path
 from deepfm.analysis.measures.latency import Clock, Timing, timing_of, torch_clock
 from deepfm.analysis.measures.precision import relative_error
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject, tensors
 
 KINDS = (nn.Linear, nn.LSTM, nn.GRU)
@@ -61,7 +62,7 @@ def measure_quantization(subject: Subject, *, budget: float = 2.0, clock: Clock 
     try:
         return _measured(subject, budget, clock)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        reason = reason_of(error)
         return Quantization((), None, None, None, None, None, None, None, "", reason)
 
 

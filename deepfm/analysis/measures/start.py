@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from deepfm.analysis import losses
-from deepfm.analysis.measures.steps import mean_loss, reason_of
+from deepfm.analysis.measures.steps import mean_loss
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Outputs, Subject, tensors
 
 KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": losses.bce, "ce": F.cross_entropy, "mse": losses.mse}

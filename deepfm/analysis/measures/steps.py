@@ -14,11 +14,6 @@ from deepfm.errors import AnalysisError
 from deepfm.utils.seeding import random_stream
 
 
-def reason_of(error: BaseException) -> str:
-    """An exception in one line, for a measure that was skipped."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')}"
-
-
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that want a gradient.
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from deepfm.analysis.measures.steps import Stepper, batch_order, reason_of
+from deepfm.analysis.measures.steps import Stepper, batch_order
+from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject
 
 ORIENTATION = 1e-3  # |Δw|/|w| of a step that is neither slow nor wild; a habit of the field, no law
