@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -43,6 +43,8 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", in_columns(self.rows, COLUMNS, NEEDED, "catalogue"))
+        if "" in self.rows["model"]:
+            raise DataError("catalogue has a model with an empty name; expected a name in every row")
         twice = self.rows.filter(pl.col("model").is_duplicated())["model"]
         if len(twice):
             raise DataError(f"catalogue has model {twice[0]!r} more than once; expected one row a model")
@@ -75,7 +77,7 @@ class Catalogue:
         """
         found = self.rows.filter(pl.col("model") == model)
         if not len(found):
-            raise DataError(f"model {model!r} is not in the catalogue of {len(self)} models; add a row for it")
+            self._absent(model)
         return found.row(0, named=True)
 
     def subset(self, models: Sequence[str]) -> "Catalogue":
@@ -84,7 +86,25 @@ class Catalogue:
         Raises:
             DataError: one of them is not here.
         """
-        return Catalogue(pl.DataFrame([self.row(model) for model in models], schema=self.rows.schema), self.folder)
+        place = {model: i for i, model in enumerate(self.models)}
+        return Catalogue(self.rows[[place[model] if model in place else self._absent(model) for model in models]], self.folder)
+
+    def joined(self, further: "Catalogue") -> "Catalogue":
+        """Both catalogues' models; paths of weights stay relative to this one's folder, so `further` may have none.
+
+        Raises:
+            DataError: a model stands in both, or `further` has weights.
+        """
+        if further.rows["weights"].null_count() < len(further):
+            raise DataError("a catalogue with weights cannot be joined to another folder's; save it as its own")
+        return Catalogue(pl.concat([self.rows, further.rows], how="diagonal_relaxed"), self.folder)
+
+    def costs(self, name: str) -> NDArray[np.float64]:
+        """One cost of every model, `(M,)`: "parameters", "macs" or "latency_ms"; NaN where it is not known."""
+        return self.rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    def _absent(self, model: str) -> NoReturn:
+        raise DataError(f"model {model!r} is not in the catalogue of {len(self)} models; add a row for it")
 
     def weights_of(self, model: str) -> Path:
         """The file with a model's weights.

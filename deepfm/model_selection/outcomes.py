@@ -1,6 +1,6 @@
 """What models reached on data sets: one long table, and the matrix that predictors learn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,21 @@ class OutcomeMatrix:
 
 
 @dataclass(frozen=True, eq=False)
+class SeedValues:
+    """What each model reached on each task with each seed.
+
+    Args:
+        models: M names.
+        tasks: T names.
+        values: `(M, T, S)`, float64; NaN where a cell has fewer seeds than another, or none.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Outcomes:
     """A long table of outcomes.
 
@@ -65,8 +80,8 @@ class Outcomes:
         bad = rows.filter(~pl.col("value").is_finite())
         if len(bad):
             raise DataError(
-                f"outcome of model {bad['model'][0]!r} on {bad['dataset'][0]!r} is {bad['value'][0]}; expected a finite "
-                "number; leave the row out where nothing was measured"
+                f"outcome of model {bad['model'][0]!r} on {bad['dataset'][0]!r} is {bad['value'][0]}; "
+                "expected a finite number; leave the row out where nothing was measured"
             )
         strange = rows.filter(~pl.col("origin").is_in(ORIGINS))
         if len(strange):
@@ -81,47 +96,88 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def truth(self, metric: str = "accuracy") -> pl.DataFrame:
-        """The rows that may be learned from or judged by.
+    def truth(self, metric: str = "accuracy", split: str | None = None, recipe: str | None = None) -> pl.DataFrame:
+        """The rows that may be learned from or judged by, of one split and one recipe where they are named.
 
         Raises:
             DataError: one of them is derived from other values, or there is none.
         """
         chosen = self.rows.filter(pl.col("metric") == metric)
+        if not len(chosen):
+            raise DataError(f"no outcome has the metric {metric!r}; the table has {_listed(self.rows['metric'])}")
+        for column, wanted in (("split", split), ("recipe", recipe)):
+            if wanted is not None:
+                has = _listed(chosen[column])
+                chosen = chosen.filter(pl.col(column) == wanted)
+                if not len(chosen):
+                    raise DataError(f"no outcome of {metric} has the {column} {wanted!r}; the table has {has}")
         derived = chosen.filter(pl.col("origin") == "derived")
         if len(derived):
             raise DataError(
                 f"the {metric} of model {derived['model'][0]!r} on {derived['dataset'][0]!r} is derived, not measured; "
                 "a guess is no truth to train on or judge by; leave derived rows out"
             )
-        if not len(chosen):
-            has = sorted(set(self.rows["metric"]))
-            raise DataError(f"no outcome has the metric {metric!r}; the table has {', '.join(has) or 'no rows'}")
         return chosen
 
     def matrix(
-        self, models: Sequence[str] | None = None, tasks: Sequence[str] | None = None, metric: str = "accuracy"
+        self,
+        models: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+        metric: str = "accuracy",
+        split: str | None = None,
+        recipe: str | None = None,
     ) -> OutcomeMatrix:
-        """The mean over splits, seeds and recipes for each model and task, in the given or the sorted order.
+        """The mean over seeds for each model and task, in the given or the sorted order.
+
+        Models are compared within a task, so all values of one task must be of one split and one recipe; tasks may
+        differ, for ranks and z-scores are taken within each.
 
         Raises:
-            DataError: nothing in the table is of `metric`, or a row of it is derived.
+            DataError: nothing in the table is of `metric`, a row of it is derived, a name stands twice, or a task has
+                values of unlike splits or recipes and none was named.
         """
-        truth = self.truth(metric)
+        values = self.by_seed(models, tasks, metric, split, recipe)
+        seeds = (~np.isnan(values.values)).sum(axis=2)
+        known = np.where(seeds > 0, seeds, 1)
+        means = np.where(seeds > 0, np.nansum(values.values, axis=2) / known, np.nan)
+        squares = np.nansum((values.values - means[:, :, None]) ** 2, axis=2)
+        deviations = np.where(seeds > 1, np.sqrt(squares / np.maximum(seeds - 1, 1)), np.nan)
+        return OutcomeMatrix(values.models, values.tasks, means, deviations, seeds)
+
+    def by_seed(
+        self,
+        models: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+        metric: str = "accuracy",
+        split: str | None = None,
+        recipe: str | None = None,
+    ) -> "SeedValues":
+        """As `matrix`, with every seed's value apart, so that seed noise can be told from the rest.
+
+        Raises:
+            DataError: as `matrix` does.
+        """
+        truth = self.truth(metric, split, recipe)
         models = tuple(sorted(set(truth["model"])) if models is None else models)
         tasks = tuple(sorted(set(truth["dataset"])) if tasks is None else tasks)
-        grouped = truth.group_by("model", "dataset").agg(
-            pl.col("value").mean().alias("mean"),
-            pl.col("value").std().fill_null(np.nan).alias("deviation"),
-            pl.len().alias("seeds"),
-        )
-        row, column = ({name: i for i, name in enumerate(names)} for names in (models, tasks))
-        kept = grouped.filter(pl.col("model").is_in(models) & pl.col("dataset").is_in(tasks))
-        at = ([row[name] for name in kept["model"]], [column[name] for name in kept["dataset"]])
-        values, deviations = (np.full((len(models), len(tasks)), np.nan) for _ in range(2))
-        seeds = np.zeros((len(models), len(tasks)), np.int64)
-        values[at], deviations[at], seeds[at] = kept["mean"], kept["deviation"], kept["seeds"]
-        return OutcomeMatrix(models, tasks, values, deviations, seeds)
+        for what, names in (("model", models), ("task", tasks)):
+            if len(set(names)) < len(names):
+                raise DataError(f"a {what} was asked for twice; expected each name once")
+        kept = truth.filter(pl.col("model").is_in(models) & pl.col("dataset").is_in(tasks))
+        for column in ("split", "recipe"):
+            mixed = kept.group_by("dataset").agg(pl.col(column).unique().alias("has")).filter(pl.col("has").list.len() > 1)
+            if len(mixed):
+                first = mixed.sort("dataset").row(0, named=True)
+                raise DataError(
+                    f"the {metric} values on {first['dataset']!r} are of unlike {column}s "
+                    f"({_listed(first['has'])}), which cannot be compared; name one {column}, or leave the others out"
+                )
+        places = kept.with_columns(pl.int_range(pl.len()).over("model", "dataset").alias("place"))
+        values = np.full((len(models), len(tasks), 1 + int(places["place"].max() or 0)), np.nan)  # type: ignore[call-overload, arg-type]
+        row, column_of = ({name: i for i, name in enumerate(names)} for names in (models, tasks))
+        at = ([row[name] for name in places["model"]], [column_of[name] for name in places["dataset"]])
+        values[(*at, places["place"].to_list())] = places["value"]
+        return SeedValues(models, tasks, values)
 
     def joined(self, further: "Outcomes") -> "Outcomes":
         """Both tables' rows.
@@ -143,3 +199,8 @@ class Outcomes:
             DataError: it cannot be read, or holds no outcomes.
         """
         return cls(read_table(path, "table of outcomes"))
+
+
+def _listed(names: Iterable[str | None]) -> str:
+    """The names of a column for a sentence."""
+    return ", ".join(sorted({"none" if name is None else repr(name) for name in names})) or "no rows"

@@ -16,7 +16,8 @@ def read_table(path: Path, what: str) -> pl.DataFrame:
         DataError: it is missing or cannot be read.
     """
     try:
-        return pl.read_csv(path, infer_schema_length=None) if path.suffix == ".csv" else pl.read_parquet(path)
+        is_csv = path.suffix.lower() == ".csv"
+        return pl.read_csv(path, infer_schema_length=None) if is_csv else pl.read_parquet(path)
     except FileNotFoundError as error:
         raise DataError(f"{what} {path} does not exist; expected a table in Parquet or CSV") from error
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -47,7 +48,10 @@ def in_columns(
     for name, kind in columns.items():
         have = rows[name] if name in rows.columns else pl.Series(name, [None] * len(rows), kind)
         try:
-            rows = rows.with_columns(have.cast(kind).alias(name))
+            typed = have.cast(kind)
+            if kind == pl.Int64() and have.dtype.is_float() and (typed.cast(pl.Float64) != have).any():
+                raise pl.exceptions.InvalidOperationError("a fraction would be cut off")
+            rows = rows.with_columns(typed.alias(name))
         except pl.exceptions.PolarsError as error:
             raise DataError(f"{what} has a {name!r} that is no {kind}; got column type {have.dtype}") from error
     return rows.select([*columns, *(name for name in rows.columns if name not in columns)])
