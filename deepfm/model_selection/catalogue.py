@@ -87,7 +87,9 @@ class Catalogue:
             DataError: one of them is not here.
         """
         place = {model: i for i, model in enumerate(self.models)}
-        return Catalogue(self.rows[[place[model] if model in place else self._absent(model) for model in models]], self.folder)
+        return Catalogue(
+            self.rows[[place[model] if model in place else self._absent(model) for model in models]], self.folder
+        )
 
     def joined(self, further: "Catalogue") -> "Catalogue":
         """Both catalogues' models; paths of weights stay relative to this one's folder, so `further` may have none.

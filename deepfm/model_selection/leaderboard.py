@@ -71,7 +71,9 @@ class Leaderboard:
                 row.append("–" if method == reference else str(self.difference(method, metrics[0], reference)))  # noqa: RUF001
             rows.append([*row, self.seconds[method]])
         left_out = f"; left out, as nothing differs there: {', '.join(self.skipped)}" if self.skipped else ""
-        return Table(columns, rows, f"{self.protocol}, mean over {len(self.tasks)} tasks, regret in the metric's unit{left_out}")
+        return Table(
+            columns, rows, f"{self.protocol}, mean over {len(self.tasks)} tasks, regret in the metric's unit{left_out}"
+        )
 
     def _of(self, method: str, metric: str) -> Array:
         if method not in self.values:

@@ -1,7 +1,7 @@
-"""The methods that a leaderboard compares: baselines, single probes, their sum, the stack, and what is trained elsewhere."""
+"""The methods that a leaderboard compares: baselines, probes, their sum, the stack, and what is trained elsewhere."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -82,7 +82,10 @@ class SumOfZ:
 
     def scores(self, visible: Visible) -> RankedScores:
         """The sum; of a model that has one of the two only, that one."""
-        parts = [prior.standard_scores(visible.probe(self.probe)), prior.standard_scores(prior.average_rank(visible.history))]
+        parts = [
+            prior.standard_scores(visible.probe(self.probe)),
+            prior.standard_scores(prior.average_rank(visible.history)),
+        ]
         both = np.column_stack(parts)
         return RankedScores(np.where(np.isnan(both).all(axis=1), np.nan, np.nansum(both, axis=1)))
 
@@ -92,7 +95,7 @@ class Stack:
     """The learned stack."""
 
     name: str = "stack"
-    stacker: Stacker = Stacker()
+    stacker: Stacker = field(default_factory=Stacker)
 
     def scores(self, visible: Visible) -> RankedScores:
         """Weights learned on the visible tasks, applied to the held-out one."""

@@ -6,6 +6,7 @@ expectation over all orders of the tied.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ def regret(truth: ArrayLike, scores: RankedScores, k: int = 1) -> float:
     sure, tied, places = _cut(predicted, k)
     floor = true[sure].max() if sure.any() else -np.inf
     rest = np.sort(true[tied])[::-1]
-    # The best of `places` drawn out of the tied is the i-th best of them with probability C(n-1-i, places-1) / C(n, places).
+    # Of `places` drawn from n tied, the i-th best is the best with probability C(n-1-i, places-1) / C(n, places).
     chance = np.zeros(len(rest))
     left = 1.0
     for i in range(len(rest) - places + 1):
@@ -83,8 +84,8 @@ def recall(truth: ArrayLike, scores: RankedScores, k: int = 5) -> float:
     """The share of the truly k best models among the k best-scored, from 0 to 1.
 
     Any model as good as the k-th best counts as one of them. On TransferGraph (8 data sets, models with LogME, history
-    of 12) this gives average rank .525, the ".53" of the literature notes; the other reading, whether the one best model
-    is among the k, gives .50.
+    of 12) average rank has .525 by this definition; by another in use, whether the one best model is among the k
+    (`holds_best`), it has .50.
 
     Raises:
         DataError: see `aligned`, or k is below 1.
@@ -107,7 +108,7 @@ def holds_best(truth: ArrayLike, scores: RankedScores, k: int = 5) -> float:
 
 
 def ndcg(truth: ArrayLike, scores: RankedScores, k: int = 5) -> float:
-    """Discounted gain of the k best-scored models against the best possible, from 0 to 1 (Järvelin and Kekäläinen, 2002).
+    """Discounted gain of the k best-scored models against the best, from 0 to 1 (Järvelin and Kekäläinen, 2002).
 
     A model's gain is how far it lies above the worst one, in the unit of the truth. Tied models share the mean of their
     gains (McSherry and Najork, 2008).
@@ -133,7 +134,9 @@ def coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
     """
     true, lowest, highest = (np.asarray(values, np.float64) for values in (truth, low, high))
     if not true.shape == lowest.shape == highest.shape or true.ndim != 1:
-        raise DataError(f"truth and interval ends have shapes {true.shape}, {lowest.shape}, {highest.shape}; give (N,) each")
+        raise DataError(
+            f"truth and interval ends have shapes {true.shape}, {lowest.shape}, {highest.shape}; give (N,) each"
+        )
     measured = ~np.isnan(true)
     if not measured.any():
         raise DataError("no truth is known, so no interval can be checked; expected at least one measured model")
@@ -153,7 +156,9 @@ def aligned(truth: ArrayLike, scores: RankedScores) -> Pair:
         raise DataError(f"a metric was given scores of type {type(scores).__name__}; expected RankedScores")
     true = np.asarray(truth, np.float64)
     if true.shape != scores.values.shape:
-        raise DataError(f"truth has the shape {true.shape} and there are {len(scores)} scores; expected one each a model")
+        raise DataError(
+            f"truth has the shape {true.shape} and there are {len(scores)} scores; expected one each a model"
+        )
     measured = ~np.isnan(true)
     if not measured.any() or np.ptp(true[measured]) == 0:
         raise DataError(
@@ -185,10 +190,11 @@ Metric = Callable[[ArrayLike, RankedScores], float]
 
 METRICS: Mapping[str, Metric] = {
     "weighted tau": weighted_tau,
-    "weighted tau by truth": lambda truth, scores: weighted_tau(truth, scores, "by truth"),
+    "weighted tau by truth": partial(weighted_tau, weighting="by truth"),
     "Spearman": spearman,
     "Kendall tau-b": kendall_tau_b,
-    **{f"regret@{k}": lambda truth, scores, k=k: regret(truth, scores, k) for k in (1, 3, 5)},
-    **{f"recall@{k}": lambda truth, scores, k=k: recall(truth, scores, k) for k in (1, 3, 5)},
-    "NDCG@5": ndcg,
+    **{f"regret@{k}": partial(regret, k=k) for k in (1, 3, 5)},
+    **{f"recall@{k}": partial(recall, k=k) for k in (1, 3, 5)},
+    "holds best@5": partial(holds_best, k=5),
+    "NDCG@5": partial(ndcg, k=5),
 }

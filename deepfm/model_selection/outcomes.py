@@ -165,7 +165,9 @@ class Outcomes:
                 raise DataError(f"a {what} was asked for twice; expected each name once")
         kept = truth.filter(pl.col("model").is_in(models) & pl.col("dataset").is_in(tasks))
         for column in ("split", "recipe"):
-            mixed = kept.group_by("dataset").agg(pl.col(column).unique().alias("has")).filter(pl.col("has").list.len() > 1)
+            mixed = (
+                kept.group_by("dataset").agg(pl.col(column).unique().alias("has")).filter(pl.col("has").list.len() > 1)
+            )
             if len(mixed):
                 first = mixed.sort("dataset").row(0, named=True)
                 raise DataError(
@@ -173,7 +175,7 @@ class Outcomes:
                     f"({_listed(first['has'])}), which cannot be compared; name one {column}, or leave the others out"
                 )
         places = kept.with_columns(pl.int_range(pl.len()).over("model", "dataset").alias("place"))
-        values = np.full((len(models), len(tasks), 1 + int(places["place"].max() or 0)), np.nan)  # type: ignore[call-overload, arg-type]
+        values = np.full((len(models), len(tasks), 1 + int(places["place"].max() or 0)), np.nan)  # type: ignore[arg-type]
         row, column_of = ({name: i for i, name in enumerate(names)} for names in (models, tasks))
         at = ([row[name] for name in places["model"]], [column_of[name] for name in places["dataset"]])
         values[(*at, places["place"].to_list())] = places["value"]

@@ -83,8 +83,9 @@ class PatternRidge:
                 continue
             chosen, weights, intercept = fitted
             rows = np.flatnonzero(which.reshape(-1) == at)
-            contributions[np.ix_(rows, chosen)] = features[np.ix_(rows, chosen)] * weights
-            used[np.ix_(rows, chosen)] = True
+            for feature, weight in zip(chosen, weights, strict=True):
+                contributions[rows, feature] = features[rows, feature] * weight
+                used[rows, feature] = True
             offsets[rows] = intercept
             values[rows] = contributions[rows].sum(axis=1) + intercept
         return Prediction(values, contributions, used, offsets)
@@ -99,12 +100,12 @@ class PatternRidge:
         known = ~np.isnan(self.features)
         while kept:
             complete = known[:, kept].all(axis=1)
-            tasks, inverse, counts = np.unique(self.tasks[complete], return_inverse=True, return_counts=True)
+            _, inverse, counts = np.unique(self.tasks[complete], return_inverse=True, return_counts=True)
             enough = counts >= LEAST_ROWS
             if enough.sum() >= min(LEAST_TASKS, len(np.unique(self.tasks))) and enough.any():
                 rows = np.flatnonzero(complete)[enough[inverse]]
                 share = 1 / counts[inverse][enough[inverse]] / enough.sum()
-                return kept, *self._solve(self.features[np.ix_(rows, kept)], self.targets[rows], share)
+                return kept, *self._solve(self.features[rows][:, kept], self.targets[rows], share)
             kept.remove(min(kept, key=lambda feature: (known[:, feature].sum(), -feature)))
         return None
 

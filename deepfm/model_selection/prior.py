@@ -15,7 +15,7 @@ from deepfm.errors import DataError
 Kind = Literal["rank", "z", "value", "normal"]
 Array = NDArray[np.float64]
 
-SHRINKAGE = 1.0  # how many tasks at the average each model's history is joined by
+SHRINKAGE = 0.5  # of how many tasks at the average a model's history is joined
 
 
 def within_tasks(history: ArrayLike, kind: Kind) -> Array:
@@ -37,7 +37,9 @@ def within_tasks(history: ArrayLike, kind: Kind) -> Array:
         return values
     if kind not in ("rank", "z", "normal"):
         raise DataError(f"history of kind {kind!r} is unknown; expected 'rank', 'z', 'value' or 'normal'")
-    return np.column_stack([_standardised(values[:, task], kind) for task in range(values.shape[1])]).reshape(values.shape)
+    return np.column_stack([_standardised(values[:, task], kind) for task in range(values.shape[1])]).reshape(
+        values.shape
+    )
 
 
 def standard_scores(values: Array) -> Array:
@@ -88,7 +90,9 @@ def average_value(history: ArrayLike) -> Array:
     return by_model + by_task[seen].mean()
 
 
-def task_weighted(history: ArrayLike, similarity: ArrayLike, neighbours: int = 5, shrinkage: float = SHRINKAGE) -> Array:
+def task_weighted(
+    history: ArrayLike, similarity: ArrayLike, neighbours: int = 5, shrinkage: float = SHRINKAGE
+) -> Array:
     """The mean z-score over the tasks most like the one at hand.
 
     The nearest `neighbours` tasks weigh by the softmax of their standardised similarities; the average z-score of all

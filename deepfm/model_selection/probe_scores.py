@@ -34,8 +34,8 @@ class ProbeScores:
         bad = rows.filter(~pl.col("value").is_finite())
         if len(bad):
             raise DataError(
-                f"probe {bad['probe'][0]!r} of model {bad['model'][0]!r} on {bad['dataset'][0]!r} is {bad['value'][0]}; "
-                "expected a finite number; leave the row out where it was not run"
+                f"probe {bad['probe'][0]!r} of model {bad['model'][0]!r} on {bad['dataset'][0]!r} is "
+                f"{bad['value'][0]}; expected a finite number; leave the row out where it was not run"
             )
         twice = rows.filter(pl.struct("model", "dataset", "probe").is_duplicated())
         if len(twice):

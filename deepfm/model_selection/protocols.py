@@ -190,9 +190,9 @@ GivenScores = Callable[[Fold], ArrayLike]
 def folds(evidence: Evidence, protocol: Protocol, tasks: Sequence[str] | None = None) -> list[tuple[Fold, list[int]]]:
     """The folds of a protocol, each with the models that are judged in it.
 
-    "unseen task" hides one task and judges all models; "unseen family" hides one family everywhere and judges it on each
-    task; "unseen family and task" hides both. Of the latter two, a task's families are put together to one list, so
-    scores of different folds must be on one scale.
+    "unseen task" hides one task and judges all models; "unseen family" hides one family everywhere and judges it on
+    each task; "unseen family and task" hides both. Of the latter two, a task's families are put together to one list,
+    so scores of different folds must be on one scale.
 
     Raises:
         DataError: the protocol or a task is unknown, or families are needed and not known.

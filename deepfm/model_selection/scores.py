@@ -1,7 +1,7 @@
 """Scores that rank models, and the order that they give: two types, so that one is never taken for the other.
 
-A rank correlation of index lists instead of scores is worthless: a predictor whose true weighted tau is 0.71 scores 0.06
-that way. So metrics take `RankedScores` alone, and an `Order` has to be turned into scores by name.
+A rank correlation of index lists instead of scores is worthless: a predictor whose true weighted tau is 0.71 scores
+0.06 that way. So metrics take `RankedScores` alone, and an `Order` has to be turned into scores by name.
 """
 
 from dataclasses import dataclass

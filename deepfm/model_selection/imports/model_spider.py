@@ -14,7 +14,7 @@ MULTI_SOURCE = frozenset({"dataset", "model", "finetune_acc"})
 PREFIX = "FTD_"  # of every multi-source model: FTD_<architecture>_<source>
 
 
-def single_source(rows: pl.DataFrame, models: pl.DataFrame | None, folder: Path) -> ImportedTable:
+def single_source(rows: pl.DataFrame, folder: Path) -> ImportedTable:
     """Ten ImageNet models on eight data sets with nine probe scores, and on two regression tasks without.
 
     The two Aircraft cells of LogME and LEEP differ from the published .540 and .244: the CSV holds another value of
@@ -26,18 +26,18 @@ def single_source(rows: pl.DataFrame, models: pl.DataFrame | None, folder: Path)
     names = rows["model"].unique(maintain_order=True)
     catalogue = pl.DataFrame({"model": names, "family": ["ImageNet"] * len(names), "architecture": names})
     regression = ", ".join(losses["dataset"].unique(maintain_order=True))
-    notes = ("accuracies in percent became shares of 1",)
+    notes = ["accuracies in percent became shares of 1"]
     if regression:
-        notes += (f"{regression}: values below zero are negative losses, kept under the metric 'negative loss'",)
+        notes.append(f"{regression}: values below zero are negative losses, kept under the metric 'negative loss'")
     return ImportedTable(
         Catalogue(catalogue, folder),
         Outcomes(pl.concat([published(accuracy, "accuracy"), published(losses, "negative loss")])),
         probe_rows(rows, probes),
-        notes,
+        tuple(notes),
     )
 
 
-def multi_source(rows: pl.DataFrame, models: pl.DataFrame | None, folder: Path) -> ImportedTable:
+def multi_source(rows: pl.DataFrame, folder: Path) -> ImportedTable:
     """66 models, three architectures fine-tuned on each of 22 sources (the family), on seven data sets."""
     names = rows["model"].unique(maintain_order=True)
     parts = [name.removeprefix(PREFIX).rpartition("_") for name in names]

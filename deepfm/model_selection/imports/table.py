@@ -12,11 +12,12 @@ from deepfm.model_selection.tables import read_table
 
 __all__ = ["ImportedTable", "import_table"]
 
-Reader = Callable[[pl.DataFrame, pl.DataFrame | None, Path], ImportedTable]
+Reader = Callable[[pl.DataFrame, Path], ImportedTable]
+TRANSFERGRAPH = "TransferGraph"
 KINDS: Mapping[str, tuple[frozenset[str], Reader]] = {
     "Model Spider, single source": (model_spider.SINGLE_SOURCE, model_spider.single_source),
     "Model Spider, multi source": (model_spider.MULTI_SOURCE, model_spider.multi_source),
-    "TransferGraph": (transfergraph.FINE_TUNES, transfergraph.fine_tunes),
+    TRANSFERGRAPH: (transfergraph.FINE_TUNES, transfergraph.fine_tunes),
     "timm": (timm.MODELS, timm.models),
 }
 
@@ -36,9 +37,13 @@ def import_table(path: str | Path, models: str | Path | None = None) -> Imported
     """
     path = Path(path)
     rows = read_table(path, "published table")
-    for needed, read in KINDS.values():
-        if needed <= set(rows.columns):
-            return read(rows, _models(path, models), path.parent)
+    kind = next((kind for kind, (needed, _) in KINDS.items() if needed <= set(rows.columns)), None)
+    if models is not None and kind not in (TRANSFERGRAPH, None):
+        raise DataError(f"a table of models was given for {kind}, whose table needs none; leave it out")
+    if kind == TRANSFERGRAPH:
+        return transfergraph.fine_tunes(rows, path.parent, _models(path, models))
+    if kind is not None:
+        return KINDS[kind][1](rows, path.parent)
     kinds = "; ".join(f"{name} ({', '.join(sorted(needed))})" for name, (needed, _) in KINDS.items())
     raise DataError(
         f"published table {path} has the columns {', '.join(rows.columns)}, which no known table has; "

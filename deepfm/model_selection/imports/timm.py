@@ -12,7 +12,7 @@ MODELS = frozenset({"model", "arch", "param_count", "gmacs", "val_top1"})
 TOP1 = "_top1"
 
 
-def models(rows: pl.DataFrame, further: pl.DataFrame | None, folder: Path) -> ImportedTable:
+def models(rows: pl.DataFrame, folder: Path) -> ImportedTable:
     """Every model with parameters, multiply-adds and the latency that its CPU throughput of batches implies.
 
     All targets are variants of ImageNet, alike enough that average rank orders them almost perfectly: a catalogue to

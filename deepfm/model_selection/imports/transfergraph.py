@@ -15,7 +15,7 @@ BROKEN = "food101"
 RECIPE = "30 epochs"  # at a rate of .01; the batch, 8 to 64, was what fitted the memory, so it is no recipe of its own
 
 
-def fine_tunes(rows: pl.DataFrame, models: pl.DataFrame | None, folder: Path) -> ImportedTable:
+def fine_tunes(rows: pl.DataFrame, folder: Path, models: pl.DataFrame | None = None) -> ImportedTable:
     """Accuracies on two splits ("eval", which the publication judges by, and "test"), LogME and regularised H-score.
 
     The two splits differ on cifar100 alone.
