@@ -18,11 +18,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepfm.analysis.batch import Batch, rows_of
 from deepfm.analysis.measures.formulas import FORMULAS
 from deepfm.analysis.measures.meta import meta_batch, meta_copy
 from deepfm.analysis.measures.places import Places
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, rows_of
+from deepfm.analysis.subject import Subject
 from deepfm.errors import AnalysisError
 
 HEAVY = re.compile(

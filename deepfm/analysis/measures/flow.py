@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.tracing import Event, LossCall, ModuleCall, Tracer, leaves
 from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject
@@ -281,6 +282,4 @@ def _paths(model: nn.Module, loss: Tensor) -> tuple[int | None, int | None]:
 
 
 def _floats(output: Any) -> list[Tensor]:
-    from deepfm.analysis.subject import tensors
-
     return [part for part in tensors(output) if part.is_floating_point()]

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.counts import Counts, bytes_of
 from deepfm.analysis.measures.flops import Flops
 from deepfm.analysis.measures.memory import Memory
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.subject import Subject
 
 TRIAD_VALUES = 1 << 24  # 64 MiB an array, which no cache of a core holds
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from deepfm.analysis.batch import Batch
 from deepfm.analysis.measures.counts import usual_optimizer
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject
+from deepfm.analysis.subject import Subject
 
 PHASES = ("data", "forward", "backward", "optimizer")
 

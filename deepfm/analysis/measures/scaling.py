@@ -8,12 +8,13 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.checkpointing import Checkpointing, measure_checkpointing
 from deepfm.analysis.measures.counts import Counts, bytes_of
 from deepfm.analysis.measures.flops import Flops
 from deepfm.analysis.measures.lengths import Lengths, measure_lengths
 from deepfm.analysis.measures.memory import Memory
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.subject import Subject
 
 GIB = 1 << 30
 USABLE = 0.9  # of a device's memory: the CUDA context and fragments take the rest

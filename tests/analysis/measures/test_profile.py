@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import Batch
 from deepfm.analysis.measures.profile import measure_profile
-from deepfm.analysis.subject import Batch
 from tests.analysis.ranker import of, unchanged
 
 
