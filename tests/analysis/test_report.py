@@ -30,7 +30,7 @@ SWITCHES = ("scaling", "precision", "quantize", "profile")
 
 @pytest.fixture(scope="module")
 def report():
-    return analyze_subject(subject_of(HEALTHY["tower for clicks"]), budget=8, switches=SWITCHES)
+    return analyze_subject(subject_of(HEALTHY["tower for clicks"]), budget=6, switches=SWITCHES)
 
 
 def headings(text):
@@ -78,7 +78,7 @@ def test_one_page_with_plots_that_asks_no_network(report):
 
 
 def test_a_risk_stands_first_with_all_that_belongs_to_it():
-    report = analyze_subject(subject_of(FAULTS["detach"].build), budget=4)
+    report = analyze_subject(subject_of(FAULTS["detach"].build), budget=1)
     assert report.assessment == "RISK"
     issues = report.to_markdown().split("### Identified Issues")[1]
     assert issues.index("RISK") < issues.index("Current State")
@@ -87,7 +87,7 @@ def test_a_risk_stands_first_with_all_that_belongs_to_it():
 
 
 def test_what_changed(report):
-    other = analyze_subject(subject_of(FAULTS["unused head"].build), budget=4)
+    other = analyze_subject(subject_of(FAULTS["unused head"].build), budget=1)
     rows = {row[0]: row[1:] for row in other.diff(report.to_dict()).rows}
     assert rows["parameters"] == ("1,633", "1,765")
     assert rows["assessment"] == ("STABLE", "RISK")
@@ -106,7 +106,7 @@ def test_what_changed(report):
     ],
 )
 def test_foreign_modules_without_a_loss(model, batch):
-    report = analyze(model, batch, "probe", budget=3)
+    report = analyze(model, batch, "probe", budget=1)
     assert report.failed == {}
     assert not [one for one in report.findings if one.priority == 1]
     assert report.recommendation is None
@@ -138,7 +138,7 @@ def three():
 
     def test_a_factory(self, factory, tmp_path, capsys):
         files = {kind: str(tmp_path / f"r.{kind}") for kind in ("md", "json")}
-        argv = ["analyze", f"{factory}:healthy", "--budget", "3", "--quiet"]
+        argv = ["analyze", f"{factory}:healthy", "--budget", "1", "--quiet"]
         assert main([*argv, "-o", files["md"], "--json", files["json"], "--fail-on", "caution"]) == 0
         out = capsys.readouterr().out
         assert "STABLE" in out
@@ -147,7 +147,7 @@ def three():
         assert "before" in capsys.readouterr().out
 
     def test_a_class_fails_on_a_risk(self, factory, tmp_path, capsys):
-        argv = ["analyze", f"{factory}:Frozen", "--init", '{"width": 2}', "--loss", "mse", "--budget", "2", "--quiet"]
+        argv = ["analyze", f"{factory}:Frozen", "--init", '{"width": 2}', "--loss", "mse", "--budget", "1", "--quiet"]
         argv += ["--spec", "x:f32[16,4], target:f32[16,2]", "--fail-on", "risk", "-o", str(tmp_path / "r.html")]
         assert main(argv) == 1
         assert "unreached-parameters" in capsys.readouterr().out
