@@ -1,7 +1,7 @@
 """A batch to analyse with: the arguments of one call, what is in them, and what the loss compares the output with."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,22 @@ class Batch:
         return Batch(changed(self.args), changed(self.kwargs), changed(self.target))
 
 
+@dataclass(frozen=True, eq=False)
+class Loader:
+    """Batches as training gets them, made on the way each time that they are asked for.
+
+    Args:
+        source: of what a person gives for a batch.
+        make: a batch of it.
+    """
+
+    source: Iterable[Any]
+    make: Callable[[Any], Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.make, self.source)
+
+
 def make_batch(model: nn.Module, given: Any, has_target: bool) -> Batch:
     """A batch from what a person gives: with a loss a pair of inputs and target, without the inputs.
 
@@ -60,7 +76,11 @@ def rows_of(batch: Batch, dim: int) -> int:
     """
     sizes = [leaf.shape[dim] for leaf in tensors(batch.args, batch.kwargs) if leaf.ndim > dim]
     if not sizes:
-        raise AnalysisError("the batch holds no tensor with a dimension of rows; give tensors of one row or more")
+        given = "" if dim == 0 else f" {dim}"
+        raise AnalysisError(
+            f"the batch holds no tensor with the dimension{given} of rows; give tensors of one row or more"
+            + (f", or another --batch-dim than {dim}" if dim else "")
+        )
     return max(set(sizes), key=lambda size: (sizes.count(size), -sizes.index(size)))
 
 

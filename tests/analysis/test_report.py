@@ -34,7 +34,7 @@ def report():
 
 
 def headings(text):
-    return [line.replace("&amp;", "&") for line in text.splitlines() if line.startswith("#")]
+    return [line for line in text.splitlines() if line.startswith("#")]
 
 
 def test_headings_and_their_order(report):
@@ -127,6 +127,20 @@ class Frozen(nn.Module):
         self.used, self.unused = nn.Linear(4, width), nn.Linear(4, 1)
     def forward(self, x):
         return self.used(x)
+def on_meta():
+    return nn.Linear(4, 1, device="meta"), torch.ones(2, 4), "probe"
+class NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+    @staticmethod
+    def backward(context, gradient):
+        raise ValueError("no way back")
+class Breaks(nn.Linear):
+    def forward(self, x):
+        return NoWayBack.apply(super().forward(x))
+def breaks():
+    return Breaks(4, 1), torch.ones(2, 4), "probe"
 def three():
     return 1, 2, 3, 4, 5
 """
@@ -166,11 +180,14 @@ def three():
             (["{f}:Frozen", "--spec", "x:f32[2,4]"], "name one with --loss"),
             (["{f}:Frozen", "--spec", "x:f32[2,4]", "--init", "{{"], "is no JSON"),
             (["{f}:Frozen", "--spec", "x:f32[2,4]", "--init", '{{"wide": 2}}'], "cannot be made with --init"),
-            (["{f}:healthy", "--spec", "x:f32[2,4]"], "expected a function that returns (model, batches[, loss])"),
+            (["{f}:healthy", "--spec", "x:f32[2,4]"], "--spec goes with a module class and"),
             (["{f}:healthy", "-o", "r.txt"], "neither .md nor .html"),
             (["{f}:healthy", "--budget", "0"], "leaves no time"),
             (["{f}:healthy", "--override", "training.lr=1"], "--override goes with a run or a configuration"),
-            (["{f}:healthy", "--diff", "none.json"], "none.json"),
+            (["{f}:healthy", "--diff", "none.json"], "expected a file that deepfm analyze --json writes"),
+            (["{f}:Frozen", "--spec", "x:i64[2,4]<0"], "no number from 0 is below that; expected 1 or more"),
+            (["{f}:on_meta"], "'weight' is on the meta device"),
+            (["{f}:breaks", "--quiet"], "fails in its backward pass: ValueError: no way back"),
         ],
     )
     def test_refused_in_one_sentence(self, factory, capsys, argv, words):

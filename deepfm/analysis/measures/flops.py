@@ -70,7 +70,8 @@ class Flops:
     """
 
     SOURCES: ClassVar[dict[str, str]] = {
-        "forward": "derived: formulas of torch.utils.flop_counter on the shapes of every operation that was run",
+        "forward": "derived: formulas of torch.utils.flop_counter on the shapes of every product of matrices and every "
+        "convolution that was run; element-wise work and sums are not counted",
         "forward_training": "derived: as forward",
         "step": "derived: as forward, over forward, loss and backward",
         "modules": "derived: as step, by the module that was at work",

@@ -271,6 +271,11 @@ def _norm_into(call: ModuleCall) -> Any:
 
 
 def _broadcasts(one: Tensor, other: Tensor) -> bool:
-    """Whether `(B, 1)` meets `(B,)`, which PyTorch makes `(B, B)` of."""
+    """Whether outputs `(B, 1)` meet targets `(B,)`, which PyTorch makes `(B, B)` of.
+
+    Outputs that meet themselves are compared on purpose, as pairwise losses do, and so are targets.
+    """
+    if one.requires_grad == other.requires_grad:
+        return False
     small, large = sorted((one, other), key=lambda part: part.ndim)
     return small.ndim == 1 and large.ndim == 2 and len(small) > 1 and tuple(large.shape) == (len(small), 1)
