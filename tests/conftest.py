@@ -13,6 +13,7 @@ from deepfm.config import DATA_DIR_VARIABLE, DataConfig
 from deepfm.data.grouplens.download import FILES
 from deepfm.data.movielens import MovieLensAdapter
 from deepfm.data.sample import write_sample
+from deepfm.reporting import drawing
 from deepfm.utils.logging import configure_console
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,13 @@ def one_thread():
 def _no_data_variable(monkeypatch):
     """A test sees the defaults, whatever the shell says."""
     monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _blank_plots(request, monkeypatch):
+    """A plot takes a third of a second: they are drawn where a test is marked `plots`, and blank elsewhere."""
+    if request.node.get_closest_marker("plots") is None:
+        monkeypatch.setattr(drawing, "_rendered", lambda _: '<svg viewBox="0 0 1 1"></svg>')
 
 
 @pytest.fixture(autouse=True)

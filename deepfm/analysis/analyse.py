@@ -1,6 +1,7 @@
 """From a model and a batch to its report: every measure in turn, each on a copy, within a budget."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -110,7 +111,9 @@ def analyze_subject(
         """A measure that may fail without taking the report along."""
         on_stage(stage)
         try:
-            return measure()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what the model has to say of itself was said in the first run
+                return measure()
         except AnalysisError as error:
             failed[stage] = str(error)
         except Exception as error:  # a foreign model under a measure that it was not made for
@@ -185,7 +188,7 @@ def _cost(
     if "quantize" in switches:
         measured = replace(measured, quantization=part("quantisation", lambda: measure_quantization(subject)))
     if "profile" in switches:
-        measured = replace(measured, profile=part("profile", lambda: measure_profile(subject)))
+        measured = replace(measured, profile=part("profile", lambda: measure_profile(subject, subject.loader)))
     return replace(measured, flops=flops, memory=memory, latency=latency, roofline=roofline, memory_share=share)
 
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from deepfm.analysis.report import Measurements
 
 CRITICAL, IMPORTANT = 1, 2
+ROWS_TO_JUDGE = 32  # fewer say nothing of a unit that gave 0 for all of them
 Found = Iterator[tuple[int, str, str, float | str]]
 """Priority, place, current state and the measured value of each thing that a rule has to say."""
 
@@ -88,7 +89,9 @@ def exploding(m: "Measurements") -> Found:
 
 
 def dead(m: "Measurements") -> Found:
-    """ReLUs whose units give 0 for every row."""
+    """ReLUs whose units give 0 for every row; of a few rows that is no wonder."""
+    if m.about.rows * m.flow.batches < ROWS_TO_JUDGE:
+        return
     for unit in m.flow.units:
         if unit.kind == "relu" and (priority := _share(0.5, 0.9, unit.share)):
             yield priority, unit.place or "the model", f"{unit.share:.0%} of units gave 0 for every row", unit.share

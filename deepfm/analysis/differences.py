@@ -24,7 +24,8 @@ CLOSE = 1e-6
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
-    """A row for each figure that changed, each step's time, and each finding that is in one report alone."""
+    """A row for each figure that changed, and each finding that is in one report alone; times are left out, as no two
+    runs have the same."""
     rows = list(_figures(before, after))
     old, new = _findings(before), _findings(after)
     rows += [["finding", "–", place] for place in sorted(new - old)]  # noqa: RUF001  nothing was there

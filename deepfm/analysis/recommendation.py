@@ -172,7 +172,8 @@ def _learning_rate(rates: LearningRates) -> Line:
             rates.skipped or rates.reason,
             "default",
         )
-    interval = f"{_shown(rates.suggestion_low)} to {_shown(rates.suggestion_high)} over {len(rates.curves)} seeds"
+    seeds = f"{len(rates.curves)} seed{'s' * (len(rates.curves) != 1)}"
+    interval = f"{_shown(rates.suggestion_low)} to {_shown(rates.suggestion_high)} over {seeds}"
     return Line(
         "lr",
         _rounded(rates.suggestion),

@@ -168,7 +168,7 @@ def read_report(earlier: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         AnalysisError: it is no such report.
     """
-    content = read_json(earlier, "report") if isinstance(earlier, str | Path) else earlier
+    content = read_json(earlier, "report", "deepfm analyze --json") if isinstance(earlier, str | Path) else earlier
     if not isinstance(content, Mapping) or content.get("version") != VERSION or "measured" not in content:
         what = str(earlier) if isinstance(earlier, str | Path) else "this"
         raise AnalysisError(f"{what} is no analysis report of version {VERSION}; write one with --json")

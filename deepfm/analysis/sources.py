@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import Loader, make_batch
 from deepfm.analysis.losses import load_attribute
 from deepfm.analysis.spec import random_batch
-from deepfm.analysis.subject import Subject, make_subject
+from deepfm.analysis.subject import Subject, make_subject, refuse_unready
 from deepfm.config import ExperimentConfig, load_config
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema, FeatureType
@@ -102,13 +103,10 @@ def experiment_source(
     """
     size = max(2, min(config.training.batch_size, len(rows) // batches))
     order = random_stream("rows to analyse", config.seed).permutation(len(rows))[: size * batches]
-    drawn: list[Any] = []
-    for start in range(0, len(order), size):
-        positions = torch.as_tensor(order[start : start + size], device=rows.device)
-        if len(positions) == size:
-            features, labels = rows.batch(positions)
-            drawn.append((features, labels))
-    subject = make_subject(model, drawn, "bce", name=name)
+    places = torch.as_tensor(order, device=rows.device).split(size)
+    places = places[: len(order) // size]
+    subject = make_subject(model, [rows.batch(some) for some in places], "bce", name=name)
+    subject.loader = Loader(places, lambda some: make_batch(model, rows.batch(some), True))
     if config.training.loss != "bce":
         subject.notes.append(
             f"trained with {config.training.loss}; measured here with binary cross-entropy of its rows"
@@ -166,13 +164,20 @@ def _named(
             raise AnalysisError("--spec has a target and no --loss; name the loss, or leave the target out")
     else:
         if not callable(found) or init is not None or spec is not None:
+            if callable(found):
+                option = "--spec" if spec is not None else "--init"
+                raise AnalysisError(
+                    f"{option} goes with a module class and {what} is none; expected a function that returns (model, "
+                    f"batches[, loss]), which says its inputs itself, so leave {option} out"
+                )
             raise AnalysisError(
                 f"{what} is a {type(found).__name__}; expected a function that returns (model, batches[, loss]), or a "
                 "module class with --spec"
             )
         model, batches, given, optimizer = _returned(what, found)
         loss = given if loss is None else loss
-    model = model.to(target) if isinstance(model, nn.Module) else model
+    refuse_unready(model)
+    model = model.to(target)
     subject = make_subject(
         model, _moved(batches, target), loss, optimizer=optimizer, name=name or _title(what), batch_dim=batch_dim
     )
@@ -216,5 +221,9 @@ def _returned(what: str, function: Any) -> tuple[Any, Any, Any, Any]:
 def _moved(batches: Any, device: torch.device) -> Any:
     from torch.utils._pytree import tree_map
 
-    listed = batches if isinstance(batches, tuple | dict | torch.Tensor) else list(batches)
-    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, listed)
+    def moved(part: Any) -> Any:
+        return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, part)
+
+    if isinstance(batches, tuple | dict | list | torch.Tensor):
+        return moved(batches)
+    return map(moved, batches) if hasattr(batches, "__next__") else Loader(batches, moved)

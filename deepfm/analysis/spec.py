@@ -58,7 +58,9 @@ def _tensor(part: str, source: torch.Generator) -> tuple[str, Tensor]:
         return match["name"], torch.rand(sizes, generator=source) < MASKED
     if kind.is_floating_point:
         return match["name"], torch.randn(sizes, generator=source).to(kind)
-    if match["above"] is None or not int(match["above"]):
+    if match["above"] is not None and not int(match["above"]):
+        raise AnalysisError(f"--spec holds {part!r}, and no number from 0 is below that; expected 1 or more")
+    if match["above"] is None:
         raise AnalysisError(
             f"--spec holds whole numbers without a bound, {part!r}; say what they stay below, as {part}<1000"
         )

@@ -1,45 +1,25 @@
 """What is analysed: a model, batches that fit it, and a loss; and the ways to call it without changing it."""
 
 import copy
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from deepfm.analysis.batch import Batch, Loader, make_batch, named_tensors, rows_of, shapes_of, tensors
 from deepfm.analysis.guard import untouched
 from deepfm.analysis.losses import Loss
 from deepfm.analysis.reasons import reason_of
 from deepfm.errors import AnalysisError
 
 Outputs = Any
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """What one call of the model takes, and what its loss compares the output with.
-
-    Args:
-        args, kwargs: of `forward`.
-        target: whatever the loss takes beside the output; None where the model makes its own loss.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    target: Any = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with every tensor changed, in inputs and target."""
-
-        def changed(part: Any) -> Any:
-            return tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, part)
-
-        return Batch(changed(self.args), changed(self.kwargs), changed(self.target))
+MOST_LOADED = 24  # batches that are taken from a loader
 
 
 @dataclass(eq=False)
@@ -53,6 +33,8 @@ class Subject:
         loss: how a batch becomes a scalar.
         optimizer: the one that trains it, where it is known; only its parameters are looked at.
         batch_dim: the dimension of inputs and targets that counts rows.
+        notes: what the report should say beside.
+        loader: where training's batches come from, which can be asked again; None where they are simply there.
     """
 
     name: str
@@ -62,6 +44,7 @@ class Subject:
     optimizer: torch.optim.Optimizer | None = None
     batch_dim: int = 0
     notes: list[str] = field(default_factory=list)
+    loader: Iterable[Batch] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -158,9 +141,9 @@ def make_subject(
 
     Args:
         model: any module.
-        batches: one batch, or a list or an iterator of them. With a loss a batch is `(inputs, target)`; without, it is
-            the inputs: a tensor, a tuple of arguments, or a dict of arguments by name (or one dict, where `forward`
-            takes one).
+        batches: one batch, or a list, a loader or an iterator of them, of which the first 24 are taken. With a loss a
+            batch is `(inputs, target)`; without, it is the inputs: a tensor, a tuple of arguments, or a dict of
+            arguments by name (or one dict, where `forward` takes one).
         loss: a name (`bce`, `ce`, `mse`, `mae`, `huber`, `nll`), a function of output and target, `probe` for a random
             projection of the output, or None where the model's output is the loss.
         batch_dim: the dimension of rows; None to take 0, or 1 for PyTorch's sequence modules with `batch_first=False`.
@@ -168,60 +151,23 @@ def make_subject(
     Raises:
         AnalysisError: the model cannot be run as it is, does not fit the batch, or gives no scalar loss.
     """
-    _refuse_unready(model)
+    refuse_unready(model)
     chosen = Loss.named(loss)
     dim = _batch_dim(model) if batch_dim is None else batch_dim
-    listed = list(batches) if _is_many(batches) else [batches]
+    loads = _is_many(batches) and not isinstance(batches, list)
+    listed = list(islice(batches, MOST_LOADED)) if loads else batches if isinstance(batches, list) else [batches]
     if not listed:
         raise AnalysisError("there is no batch to run the model on; give at least one")
-    made = tuple(_batch(model, one, chosen.takes_target) for one in listed)
+    made = tuple(make_batch(model, one, chosen.takes_target) for one in listed)
     subject = Subject(name or type(model).__name__, model, made, chosen, optimizer, dim)
+    if loads and len(made) == MOST_LOADED:
+        subject.notes.append(f"the first {MOST_LOADED} batches of the loader")
+    if loads and not hasattr(batches, "__next__"):
+        subject.loader = Loader(batches, lambda one: make_batch(model, one, chosen.takes_target))
+    rows_of(made[0], dim)
     _refuse_foreign_device(subject)
     _check_runs(subject)
     return subject
-
-
-def rows_of(batch: Batch, dim: int) -> int:
-    """How many rows a batch has: the size that most of its tensors have in the dimension of rows.
-
-    Raises:
-        AnalysisError: no tensor has such a dimension.
-    """
-    sizes = [leaf.shape[dim] for leaf in tensors(batch.args, batch.kwargs) if leaf.ndim > dim]
-    if not sizes:
-        raise AnalysisError("the batch holds no tensor with a dimension of rows; give tensors of one row or more")
-    return max(set(sizes), key=lambda size: (sizes.count(size), -sizes.index(size)))
-
-
-def tensors(*parts: Any) -> list[Tensor]:
-    """Every tensor in some nested parts, in order."""
-    return [leaf for leaf in tree_flatten(parts)[0] if isinstance(leaf, Tensor)]
-
-
-def named_tensors(batch: Batch, model: nn.Module) -> dict[str, Tensor]:
-    """The inputs by the names that `forward` or their dict gives them."""
-    names = [
-        parameter.name
-        for parameter in inspect.signature(model.forward).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    found: dict[str, Tensor] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Tensor):
-            found[prefix] = value
-        elif isinstance(value, dict):
-            for key, part in value.items():
-                add(str(key), part)
-        elif isinstance(value, list | tuple):
-            for place, part in enumerate(value):
-                add(f"{prefix}[{place}]", part)
-
-    for place, value in enumerate(batch.args):
-        add(names[place] if place < len(names) else f"input{place}", value)
-    for key, value in batch.kwargs.items():
-        add(key, value)
-    return found
 
 
 def _is_many(batches: Any) -> bool:
@@ -229,20 +175,6 @@ def _is_many(batches: Any) -> bool:
         hasattr(batches, "__next__")
         or (hasattr(batches, "__iter__") and not isinstance(batches, Tensor | tuple | dict))
     )
-
-
-def _batch(model: nn.Module, given: Any, has_target: bool) -> Batch:
-    target = None
-    if has_target:
-        if not isinstance(given, list | tuple) or len(given) != 2:
-            what = f"a {type(given).__name__}" if not isinstance(given, tuple) else f"{len(given)} parts"
-            raise AnalysisError(f"a batch is {what}; with a loss expected a pair of inputs and target")
-        given, target = given
-    if isinstance(given, dict):
-        parameters = inspect.signature(model.forward).parameters
-        by_name = set(given) <= set(parameters) or any(its.kind == its.VAR_KEYWORD for its in parameters.values())
-        return Batch((), dict(given), target) if by_name else Batch((given,), {}, target)
-    return Batch(tuple(given) if isinstance(given, list | tuple) else (given,), {}, target)
 
 
 def _batch_dim(model: nn.Module) -> int:
@@ -253,9 +185,16 @@ def _batch_dim(model: nn.Module) -> int:
     return int(sequential and not first.batch_first)
 
 
-def _refuse_unready(model: nn.Module) -> None:
+def refuse_unready(model: nn.Module) -> None:
+    """Refuse what cannot be run as it is.
+
+    Raises:
+        AnalysisError: no module, one of TorchScript, or parameters without a shape or values.
+    """
     if not isinstance(model, nn.Module):
         raise AnalysisError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise AnalysisError("the model is compiled by TorchScript, which lets nobody watch it; give the module it was")
     for name, part in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(part, UninitializedParameter | UninitializedBuffer):
             raise AnalysisError(
@@ -312,6 +251,10 @@ def _check_runs(subject: Subject) -> None:
             shapes = f"outputs {shapes_of(output)} and target {shapes_of(batch.target)}"
             raise AnalysisError(f"the loss {subject.loss.name} fails on {shapes}: {reason_of(error)}") from error
     if not isinstance(loss, Tensor) or loss.ndim != 0:
+        if subject.loss.takes_target:
+            raise AnalysisError(
+                f"the loss {subject.loss.name} gives {shapes_of(loss)} and no scalar; take its mean over the rows"
+            )
         raise AnalysisError(
             f"the model's output is {shapes_of(loss)} and no scalar loss; name one with --loss (loss=), such as bce, "
             "ce, mse or module:function, or probe to measure gradients of a random projection"
@@ -327,10 +270,7 @@ def _misfit(subject: Subject, model: nn.Module, batch: Batch, where: Sequence[st
         module = model.get_submodule(where[-1])
         weights = ", ".join(f"{name} {tuple(part.shape)}" for name, part in module.named_parameters(recurse=False))
         place = f" in module {where[-1]!r} ({type(module).__name__}{', ' + weights if weights else ''})"
-    return f"{subject.name} does not take the batch ({given}): it fails{place}: {reason_of(error)}"
-
-
-def shapes_of(value: Any) -> str:
-    """Shapes of tensors in words, for an error."""
-    found = [f"{tuple(leaf.shape)}" for leaf in tensors(value)]
-    return " and ".join(found) if found else f"a {type(value).__name__}"
+    hint = ""
+    if not subject.loss.takes_target and len(batch.args) == 2 and "positional argument" in str(error):
+        hint = "; if the second is the target, name the loss with --loss (loss=)"
+    return f"{subject.name} does not take the batch ({given}): it fails{place}: {reason_of(error)}{hint}"

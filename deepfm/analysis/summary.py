@@ -1,8 +1,15 @@
 """A report on one screen."""
 
+from deepfm.analysis.recommendation import Recommendation
 from deepfm.analysis.report import ModelReport
 from deepfm.analysis.sections.words import operations, seconds, size, text
 from deepfm.reporting import Column, Table
+
+
+def _proven(advice: Recommendation) -> str:
+    if advice.fell_back:
+        return "the measured advice lost against the default, which stands instead"
+    return f"{advice.proven or 'not tried'} beside the default"
 
 
 def summary_tables(report: ModelReport) -> list[Table]:
@@ -23,7 +30,7 @@ def summary_tables(report: ModelReport) -> list[Table]:
     if report.recommendation is not None:
         settings = [line for line in report.recommendation.lines if line.in_yaml]
         rows.append(["train with", ", ".join(f"{line.name} {text(line.value)}" for line in settings)])
-        rows.append(["in short runs", f"{report.recommendation.proven or 'not tried'} beside the default"])
+        rows.append(["in short runs", _proven(report.recommendation)])
     tables = [Table([Column(report.name), Column("")], rows, f"{measured.about.seconds:.0f} s", best=False)]
     found = [
         [f"{finding.priority}", finding.rule, finding.place.rpartition("/")[2], finding.state, finding.fix]

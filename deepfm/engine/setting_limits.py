@@ -19,7 +19,8 @@ def type_name(kind: Any) -> str:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return " or ".join("none" if part is type(None) else type_name(part) for part in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return f"a list, each {type_name(typing.get_args(kind)[0])}"
+        inner = typing.get_args(kind)[0]
+        return "a list" if typing.Any in (inner, *typing.get_args(inner)) else f"a list, each {type_name(inner)}"
     return {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(
         getattr(kind, "__name__", ""), str(kind)
     )

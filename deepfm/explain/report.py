@@ -117,8 +117,11 @@ def _importance(found: Explanation) -> list[Block]:
     shown = found.importance[:SHOWN_BARS]
     means = {one.name: one.mean(metric) for one in shown}
     what = f"{'rise' if metric == 'logloss' else 'drop'} of {metric}"
-    svg = bar_plot(means, "Permutation importance", what, {one.name: one.deviation(metric) for one in shown})
-    return [Figure("Permutation importance", svg), TableBlock(importance_table(found))]
+    errors = {one.name: one.deviation(metric) if one.user_error is None else one.user_error for one in shown}
+    svg = bar_plot(means, "Permutation importance", what, errors)
+    over_users = any(one.user_error is not None for one in shown)
+    caption = f"Bars: one ± {'over users' if over_users else 'over permutations'} to either side."
+    return [Figure("Permutation importance", svg, caption), TableBlock(importance_table(found))]
 
 
 def _pairs(found: Explanation) -> list[Block]:

@@ -5,7 +5,8 @@ from torch import nn
 
 from deepfm.data.schema import FeatureType
 from deepfm.models.layers import CIN, FeatureEmbedding
-from deepfm.models.layers.embedding import ORDERS, PADDING_INDEX
+from deepfm.models.layers.embedding import ORDERS
+from deepfm.models.layers.width_table import PADDING_INDEX
 
 
 def initialise(model: nn.Module, init_std: float | None = None, linear_init: str = "default") -> None:

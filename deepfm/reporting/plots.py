@@ -172,7 +172,8 @@ def bar_plot(
         axes = drawn.axes
         reach = None if deviations is None else [deviations.get(name, 0.0) for name in values]
         bars = axes.barh(range(len(lengths)), lengths, color=PALETTE[0], height=0.65, xerr=reach, ecolor=QUIET)
-        numbers = [f"{length:.4g}" for length in lengths]
+        whole = bool((lengths == np.round(lengths)).all())
+        numbers = [f"{length:,.0f}" if whole else f"{length:.4g}" for length in lengths]
         axes.bar_label(bars, numbers, padding=3, color="#333f4a", fontsize=8.5)
         axes.set_yticks(range(len(lengths)), list(values), parse_math=False)
         axes.tick_params(axis="y", length=0)

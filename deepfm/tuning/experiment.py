@@ -151,7 +151,8 @@ def _search(tuning: Tuning, quiet: bool) -> StudyResults:
         counts = _results(tuning, work, study).counts
         kept = counts["finished"] + counts["pruned"] + counts["failed"]
         raise KeyboardInterrupt(
-            f"interrupted; {kept} trials are kept in {shown_url(tuning.url)}, and the same command goes on"
+            f"interrupted; {kept} trial{'s are' if kept != 1 else ' is'} kept in {shown_url(tuning.url)}, and the same "
+            "command goes on"
         ) from error
     return _results(tuning, work, study)
 

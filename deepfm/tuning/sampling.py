@@ -1,7 +1,7 @@
 """What Optuna is asked for: where a trial's values come from, and when a trial is given up."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -17,21 +17,24 @@ UNPRUNED_TRIALS = 5  # before a median says anything
 
 
 def make_sampler(
-    settings: StudySettings, slot: int, space: Space, base: Mapping[str, Any], grid: Sequence[Mapping[str, Any]]
+    settings: StudySettings,
+    slot: int,
+    space: Space,
+    base: Mapping[str, Any],
+    combination: Mapping[str, Any] | None = None,
 ) -> optuna.samplers.BaseSampler:
     """Where the values of the trial in a slot come from: a function of the seed, the slot and the trials so far.
 
     Slot 0 has the configuration's own values where the space holds them, so that a study knows what it starts from.
-    A grid's slot is a combination.
 
     Args:
         base: the configuration's settings by their dotted names.
-        grid: the combinations, where the sampler is `grid`.
+        combination: of the grid, where the sampler is `grid`.
     """
     seed = int(random_stream("tuning", settings.seed, slot).integers(2**31))
     own: Mapping[str, Any] = {}
-    if settings.sampler == "grid":
-        own = grid[slot]
+    if combination is not None:
+        own = combination
     elif slot == 0:
         own = {one.name: base[one.name] for one in space.parameters if one.holds(base[one.name])}
     with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from deepfm.config import ExperimentConfig
 from deepfm.data.adapter import DataInfo
 from deepfm.engine.settings import settings_to_dict
 from deepfm.errors import RunError
+from deepfm.tuning.sampling import values_of
 from deepfm.tuning.space import Space, flat_settings
 
 IDENTITY = "deepfm"  # the study's attribute that says what it is a study of
@@ -140,6 +141,17 @@ def next_slot(study: optuna.Study, slots: int) -> int | None:
     return next((slot for slot in range(slots) if slot not in taken), None)
 
 
+def next_combination(study: optuna.Study, grid: Sequence[Mapping[str, Any]], space: Space) -> int | None:
+    """The first combination of a grid that no trial has, whatever sampler it came from; None where all are tried."""
+    tried: list[Mapping[str, Any]] = []
+    taken: set[int] = set()
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state is TrialState.RUNNING or is_counted(trial):
+            tried.append(values_of(trial.params, space))
+            taken.add(trial.user_attrs.get("combination", -1))
+    return next((at for at, values in enumerate(grid) if at not in taken and values not in tried), None)
+
+
 def is_counted(trial: FrozenTrial) -> bool:
     """Whether a trial came to an end of its own: finished, pruned, or failed for a reason; interrupted ones did not."""
     if trial.state is TrialState.FAIL:
@@ -147,10 +159,12 @@ def is_counted(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def claim(trial: optuna.Trial, slot: int) -> None:
-    """Note a trial's slot, and the process that it is lost with."""
+def claim(trial: optuna.Trial, slot: int, combination: int | None = None) -> None:
+    """Note a trial's slot, its combination of a grid, and the process that it is lost with."""
     trial.set_user_attr("process", _this_process())
     trial.set_user_attr("slot", slot)
+    if combination is not None:
+        trial.set_user_attr("combination", combination)
 
 
 def _unusable(url: str, error: Exception) -> RunError:

@@ -18,7 +18,7 @@ from deepfm.errors import DeepFMError, TrainingError
 from deepfm.tuning.sampling import make_pruner, make_sampler, suggest_values
 from deepfm.tuning.settings import StudySettings, require_optuna
 from deepfm.tuning.space import Space, flat_settings, with_values
-from deepfm.tuning.study import Identity, claim, next_slot, open_study, storage_errors
+from deepfm.tuning.study import Identity, claim, next_combination, next_slot, open_study, storage_errors
 from deepfm.tuning.trial import DataShelf, run_trial
 from deepfm.utils.logging import configure_console, get_logger
 
@@ -82,16 +82,17 @@ def run_trials(
     """
     study, base = work.open_study(), work.base
     grid = work.space.grid(base) if work.settings.sampler == "grid" else []
-    slots = min(work.settings.trials, len(grid) or work.settings.trials)
     with storage_errors(work.url):
         while not interrupted() and (work.deadline is None or time.time() < work.deadline):
             with turn or nullcontext():
-                slot = next_slot(study, slots)
-                if slot is None:
+                slot = next_slot(study, work.settings.trials)
+                combination = next_combination(study, grid, work.space)
+                if slot is None or (grid and combination is None):
                     return
-                study.sampler = make_sampler(work.settings, slot, work.space, base, grid)
+                values = None if combination is None else grid[combination]
+                study.sampler = make_sampler(work.settings, slot, work.space, base, values)
                 trial = study.ask()
-                claim(trial, slot)
+                claim(trial, slot, combination)
             _run_and_tell(study, trial, work, base, shelf, interrupted)
 
 

@@ -67,8 +67,8 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path, what: str) -> Any:
-    """Read JSON; `what` names the thing in the error.
+def read_json(path: str | Path, what: str, writer: str = "training") -> Any:
+    """Read JSON; `what` names the thing in the error, `writer` what makes it.
 
     Raises:
         RunError: the file is missing, unreadable or not JSON.
@@ -76,9 +76,9 @@ def read_json(path: str | Path, what: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"{what} {path} does not exist; expected a file that training writes") from error
+        raise RunError(f"{what} {path} does not exist; expected a file that {writer} writes") from error
     except (OSError, ValueError) as error:
-        raise RunError(f"{what} {path} cannot be read as JSON; restore it or train again") from error
+        raise RunError(f"{what} {path} cannot be read as JSON; restore it, or have {writer} write it again") from error
 
 
 def save_arrays(path: str | Path, arrays: "Mapping[str, NDArray[Any]]") -> None:

@@ -10,6 +10,7 @@ import torch
 
 from deepfm.analysis.subject import make_subject
 from tests.analysis.healthy import HEALTHY
+from tests.clicks import SCHEMA, clicks, model_of
 
 
 def subject_of(case, name="case", batches=None):
@@ -57,3 +58,10 @@ def assert_plain(result, without=()):
     assert set(type(result).SOURCES) <= fields
     assert fields - set(type(result).SOURCES) <= words
     assert all(text.split(":")[0] in ("measured", "derived", "assumed") for text in type(result).SOURCES.values())
+
+
+def package_subject(kind="deepfm", rows=64):
+    """A model of the package on generated clicks of every kind of field, two batches."""
+    dataset = clicks(SCHEMA, rows=2 * rows)
+    drawn = [dataset.batch(torch.arange(start, start + rows)) for start in (0, rows)]
+    return make_subject(model_of(kind), [(dict(features), labels) for features, labels in drawn], "bce")

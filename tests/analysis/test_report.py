@@ -30,11 +30,11 @@ SWITCHES = ("scaling", "precision", "quantize", "profile")
 
 @pytest.fixture(scope="module")
 def report():
-    return analyze_subject(subject_of(HEALTHY["tower for clicks"]), budget=8, switches=SWITCHES)
+    return analyze_subject(subject_of(HEALTHY["tower for clicks"]), budget=6, switches=SWITCHES)
 
 
 def headings(text):
-    return [line.replace("&amp;", "&") for line in text.splitlines() if line.startswith("#")]
+    return [line for line in text.splitlines() if line.startswith("#")]
 
 
 def test_headings_and_their_order(report):
@@ -78,7 +78,7 @@ def test_one_page_with_plots_that_asks_no_network(report):
 
 
 def test_a_risk_stands_first_with_all_that_belongs_to_it():
-    report = analyze_subject(subject_of(FAULTS["detach"].build), budget=4)
+    report = analyze_subject(subject_of(FAULTS["detach"].build), budget=1)
     assert report.assessment == "RISK"
     issues = report.to_markdown().split("### Identified Issues")[1]
     assert issues.index("RISK") < issues.index("Current State")
@@ -87,7 +87,7 @@ def test_a_risk_stands_first_with_all_that_belongs_to_it():
 
 
 def test_what_changed(report):
-    other = analyze_subject(subject_of(FAULTS["unused head"].build), budget=4)
+    other = analyze_subject(subject_of(FAULTS["unused head"].build), budget=1)
     rows = {row[0]: row[1:] for row in other.diff(report.to_dict()).rows}
     assert rows["parameters"] == ("1,633", "1,765")
     assert rows["assessment"] == ("STABLE", "RISK")
@@ -106,7 +106,7 @@ def test_what_changed(report):
     ],
 )
 def test_foreign_modules_without_a_loss(model, batch):
-    report = analyze(model, batch, "probe", budget=3)
+    report = analyze(model, batch, "probe", budget=1)
     assert report.failed == {}
     assert not [one for one in report.findings if one.priority == 1]
     assert report.recommendation is None
@@ -127,6 +127,20 @@ class Frozen(nn.Module):
         self.used, self.unused = nn.Linear(4, width), nn.Linear(4, 1)
     def forward(self, x):
         return self.used(x)
+def on_meta():
+    return nn.Linear(4, 1, device="meta"), torch.ones(2, 4), "probe"
+class NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x * 2
+    @staticmethod
+    def backward(context, gradient):
+        raise ValueError("no way back")
+class Breaks(nn.Linear):
+    def forward(self, x):
+        return NoWayBack.apply(super().forward(x))
+def breaks():
+    return Breaks(4, 1), torch.ones(2, 4), "probe"
 def three():
     return 1, 2, 3, 4, 5
 """
@@ -138,7 +152,7 @@ def three():
 
     def test_a_factory(self, factory, tmp_path, capsys):
         files = {kind: str(tmp_path / f"r.{kind}") for kind in ("md", "json")}
-        argv = ["analyze", f"{factory}:healthy", "--budget", "3", "--quiet"]
+        argv = ["analyze", f"{factory}:healthy", "--budget", "1", "--quiet"]
         assert main([*argv, "-o", files["md"], "--json", files["json"], "--fail-on", "caution"]) == 0
         out = capsys.readouterr().out
         assert "STABLE" in out
@@ -147,7 +161,7 @@ def three():
         assert "before" in capsys.readouterr().out
 
     def test_a_class_fails_on_a_risk(self, factory, tmp_path, capsys):
-        argv = ["analyze", f"{factory}:Frozen", "--init", '{"width": 2}', "--loss", "mse", "--budget", "2", "--quiet"]
+        argv = ["analyze", f"{factory}:Frozen", "--init", '{"width": 2}', "--loss", "mse", "--budget", "1", "--quiet"]
         argv += ["--spec", "x:f32[16,4], target:f32[16,2]", "--fail-on", "risk", "-o", str(tmp_path / "r.html")]
         assert main(argv) == 1
         assert "unreached-parameters" in capsys.readouterr().out
@@ -166,11 +180,14 @@ def three():
             (["{f}:Frozen", "--spec", "x:f32[2,4]"], "name one with --loss"),
             (["{f}:Frozen", "--spec", "x:f32[2,4]", "--init", "{{"], "is no JSON"),
             (["{f}:Frozen", "--spec", "x:f32[2,4]", "--init", '{{"wide": 2}}'], "cannot be made with --init"),
-            (["{f}:healthy", "--spec", "x:f32[2,4]"], "expected a function that returns (model, batches[, loss])"),
+            (["{f}:healthy", "--spec", "x:f32[2,4]"], "--spec goes with a module class and"),
             (["{f}:healthy", "-o", "r.txt"], "neither .md nor .html"),
             (["{f}:healthy", "--budget", "0"], "leaves no time"),
             (["{f}:healthy", "--override", "training.lr=1"], "--override goes with a run or a configuration"),
-            (["{f}:healthy", "--diff", "none.json"], "none.json"),
+            (["{f}:healthy", "--diff", "none.json"], "expected a file that deepfm analyze --json writes"),
+            (["{f}:Frozen", "--spec", "x:i64[2,4]<0"], "no number from 0 is below that; expected 1 or more"),
+            (["{f}:on_meta"], "'weight' is on the meta device"),
+            (["{f}:breaks", "--quiet"], "fails in its backward pass: ValueError: no way back"),
         ],
     )
     def test_refused_in_one_sentence(self, factory, capsys, argv, words):

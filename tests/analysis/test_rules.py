@@ -93,3 +93,50 @@ def test_a_step_that_hardly_fits(monkeypatch):
     assert judge(replace(measured, memory_share=0.5)) == ()
     (one,) = judge(replace(measured, memory_share=0.7))
     assert (one.rule, one.priority, one.measured) == ("activation-memory", 1, 0.7)
+
+
+class Late(nn.Module):
+    """A branch that only later batches go through."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(16, 1), nn.Linear(16, 1)
+
+    def forward(self, x, late):
+        return self.b(x) if bool(late[0]) else self.a(x)
+
+
+def rules_of(model, batches, loss):
+    return {one.rule for one in judge(examined(make_subject(model, batches, loss), learns=False))}
+
+
+def test_a_branch_of_later_batches_is_reached():
+    rows = clicks(batches=6)
+    late = [((x, torch.full((len(x), 1), float(at > 3))), y) for at, (x, y) in enumerate(rows)]
+    assert "unreached-parameters" not in rules_of(Late(), late, "bce")
+    assert "unreached-parameters" in rules_of(Late(), late[:4], "bce")
+
+
+def test_a_pairwise_loss_compares_rows_on_purpose():
+    def pairwise(output, target):
+        output = output.squeeze(1)
+        margins = (output[:, None] - output) * (target[:, None] - target)
+        return nn.functional.softplus(-margins).mean()
+
+    def meant_row_by_row(output, target):
+        return (output - target).square().mean()
+
+    assert "loss-broadcasts" not in rules_of(nn.Linear(16, 1), clicks(), pairwise)
+    assert "loss-broadcasts" in rules_of(nn.Linear(16, 1), clicks(), meant_row_by_row)
+
+
+def test_one_row_says_nothing_of_dead_units():
+    def narrow():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    x, y = clicks()[0]
+    dead = narrow()
+    nn.init.constant_(dead[0].bias, -100.0)
+    assert "dead-units" not in rules_of(dead, (x[:1], y[:1]), "bce")
+    assert "dead-units" in rules_of(dead, (x, y), "bce")

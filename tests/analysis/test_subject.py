@@ -45,6 +45,21 @@ class TestRefused:
             model = nn.Linear(16, 1)
         assert "'weight' is on the meta device" in refusal(model, clicks(), "bce")
 
+    def test_a_module_of_torchscript(self):
+        assert "compiled by TorchScript" in refusal(torch.jit.script(nn.Linear(16, 1)), clicks(), "bce")
+
+    def test_a_loss_that_is_no_scalar_although_one_was_given(self):
+        def each(output, target):
+            return (output.squeeze(1) - target) ** 2
+
+        assert "gives (64,) and no scalar; take its mean" in refusal(nn.Linear(16, 1), clicks(), each)
+
+    def test_a_pair_without_a_loss(self):
+        assert "if the second is the target, name the loss" in refusal(nn.Linear(16, 1), clicks())
+
+    def test_a_dimension_that_no_input_has(self):
+        assert "another --batch-dim than 7" in refusal(nn.Linear(16, 1), clicks(), "bce", batch_dim=7)
+
     def test_another_device(self):
         batch = tuple(part.to("meta") for part in clicks()[0])
         assert "the model is on cpu and a batch holds a tensor on meta" in refusal(nn.Linear(16, 1), batch, "bce")
@@ -162,7 +177,7 @@ def test_a_whole_analysis_leaves_the_model_as_it_was(name):
         if parameter.requires_grad:
             parameter.grad = torch.ones_like(parameter)
     before = _state(case.model)
-    analyze(case.model, case.batches, case.loss, budget=3, switches=("scaling", "precision", "quantize", "profile"))
+    analyze(case.model, case.batches, case.loss, budget=1, switches=("scaling", "precision", "quantize", "profile"))
     assert all(_same(one, other) for one, other in zip(before, _state(case.model), strict=True))
 
 
@@ -184,3 +199,20 @@ def test_a_model_that_cannot_be_copied_is_put_back():
     with untouched(model):
         model.weight.grad = torch.ones(1, 16)
     assert model.weight.grad is None
+
+
+def test_a_loader_is_asked_again_and_not_to_its_end():
+    asked = []
+
+    class Rows:
+        def __iter__(self):
+            for at in range(1000):
+                asked.append(at)
+                yield clicks(batches=1)[0]
+
+    subject = make_subject(nn.Linear(16, 1), Rows(), "bce")
+    assert len(subject.batches) == 24 >= len(asked) - 1
+    assert subject.notes == ["the first 24 batches of the loader"]
+    assert next(iter(subject.loader)).target.shape == (64,)
+    assert make_subject(nn.Linear(16, 1), iter(clicks()), "bce").loader is None
+    assert make_subject(nn.Linear(16, 1), clicks(), "bce").loader is None

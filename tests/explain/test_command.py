@@ -8,6 +8,7 @@ from deepfm.cli import main
 from tests.explain.conftest import planted_rows
 
 
+@pytest.mark.plots
 def test_explain_prints_writes_json_and_a_report(planted, tmp_path, capsys):
     rows, figures, report = tmp_path / "rows.csv", tmp_path / "figures.json", tmp_path / "why.html"
     planted_rows(1, 3).write_csv(rows)

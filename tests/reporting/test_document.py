@@ -7,6 +7,8 @@ from deepfm.errors import DataError
 from deepfm.reporting import Code, Document, Figure, Note, Paragraph, Section, TableBlock, write_markdown
 from deepfm.reporting.tables import Column, Table
 
+pytestmark = pytest.mark.plots
+
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
 
 

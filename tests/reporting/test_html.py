@@ -20,6 +20,8 @@ from deepfm.reporting import (
     write_html,
 )
 
+pytestmark = pytest.mark.plots
+
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "br", "link", "img"}
 

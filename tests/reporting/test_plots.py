@@ -17,6 +17,8 @@ from deepfm.reporting import (
     roc_points,
 )
 
+pytestmark = pytest.mark.plots
+
 RNG = np.random.default_rng(0)
 LABELS = RNG.random(3000) < 0.2
 SCORES = np.round(RNG.normal(size=3000) + LABELS, 1)  # rounded, so that there are ties

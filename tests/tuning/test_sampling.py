@@ -28,7 +28,7 @@ def search(space, settings, trials, value, grid=()):
     """Trials in slots from 0, each with a value; what they had."""
     study, found = optuna.create_study(direction="maximize"), []
     for slot in range(trials):
-        study.sampler = make_sampler(settings, slot, space, BASE, grid)
+        study.sampler = make_sampler(settings, slot, space, BASE, grid[slot] if grid else None)
         trial = study.ask()
         found.append(suggest_values(trial, space, BASE))
         study.tell(trial, value(found[-1]))

@@ -85,6 +85,17 @@ class TestSearch:
             (0.01, 0.0), (0.02, 0.0), (0.01, 1e-3), (0.02, 1e-3),
         ]  # fmt: skip
 
+    def test_a_grid_walks_what_another_sampler_left(self, studies):
+        section = {"training.lr": {"choices": [0.01, 0.02]}, "feature.embedding_l2_reg": {"choices": [0.0, 1e-3]}}
+        path = studies.write(section)
+        begun = studies.tune(path, "--trials", 2, "--sampler", "random")
+        tried = {tuple(one["params"].values()) for one in begun["trials"]}
+        results = studies.tune(path, "--trials", 9, "--sampler", "grid")
+        walked = [tuple(one["params"].values()) for one in results["trials"][2:]]
+        assert set(walked) | tried == {(0.01, 0.0), (0.02, 0.0), (0.01, 1e-3), (0.02, 1e-3)}
+        assert not set(walked) & tried
+        assert len(walked) == len(set(walked))
+
     def test_models_may_be_varied(self, studies):
         section = {
             "model_name": {"choices": ["lr", "fm"]},

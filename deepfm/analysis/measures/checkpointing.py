@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from deepfm.analysis.batch import rows_of
 from deepfm.analysis.measures.flops import Flops
 from deepfm.analysis.measures.memory import saved_activations
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Subject, rows_of
+from deepfm.analysis.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.subject import Subject
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-6),

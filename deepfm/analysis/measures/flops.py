@@ -18,11 +18,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepfm.analysis.batch import Batch, rows_of
 from deepfm.analysis.measures.formulas import FORMULAS
 from deepfm.analysis.measures.meta import meta_batch, meta_copy
 from deepfm.analysis.measures.places import Places
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, rows_of
+from deepfm.analysis.subject import Subject
 from deepfm.errors import AnalysisError
 
 HEAVY = re.compile(
@@ -69,7 +70,8 @@ class Flops:
     """
 
     SOURCES: ClassVar[dict[str, str]] = {
-        "forward": "derived: formulas of torch.utils.flop_counter on the shapes of every operation that was run",
+        "forward": "derived: formulas of torch.utils.flop_counter on the shapes of every product of matrices and every "
+        "convolution that was run; element-wise work and sums are not counted",
         "forward_training": "derived: as forward",
         "step": "derived: as forward, over forward, loss and backward",
         "modules": "derived: as step, by the module that was at work",

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.tracing import Event, LossCall, ModuleCall, Tracer, leaves
 from deepfm.analysis.reasons import reason_of
 from deepfm.analysis.subject import Subject
 from deepfm.errors import AnalysisError
 
-MOST_BATCHES = 3
+ENOUGH_BATCHES = 3  # where everything has spoken by then
+SILENT = 0.5  # share of dead or saturated units from which on further batches are looked at
 MOST_NODES = 200_000
 
 
@@ -38,7 +40,7 @@ class LayerFlow:
 
 @dataclass(frozen=True)
 class UnitShare:
-    """An activation: the share of dead units (of a ReLU) or of saturated outputs, over all batches."""
+    """An activation: the share of dead units (of a ReLU) or of saturated outputs, over the batches."""
 
     place: str
     kind: str
@@ -50,9 +52,9 @@ class Flow:
     """All of it.
 
     Args:
-        batches: how many were looked at.
+        batches: how many were looked at: the first three, or all where something has not spoken in them.
         loss: the mean over them, in training mode.
-        order: modules in the order of execution, those without children.
+        order: modules in the order of execution, those without children or with parameters of their own.
         layers: those with parameters.
         unreached: trainable parameters that no batch's loss reaches.
         trainable: how many parameters are to be trained.
@@ -63,13 +65,14 @@ class Flow:
         written: parameters that a forward pass changed.
         events, units, loss_calls: see `deepfm.analysis.measures.tracing`.
         global_norm: of the whole gradient, by batch.
-        shortest, longest: operations between the loss and the first layer's parameters; a skip path makes them differ.
+        first: the first module in the order of execution that has parameters.
+        shortest, longest: operations between the loss and that module's parameters; a skip path makes them differ.
         output_finite: whether all outputs were.
     """
 
     SOURCES: ClassVar[dict[str, str]] = {
         "layers": "measured: one backward pass a batch in training mode",
-        "units": "measured: outputs of activations over all batches",
+        "units": "measured: outputs of activations over the batches",
         "unreached": "measured: no batch's loss gave them a gradient",
         "shortest": "measured: the graph of one batch",
     }
@@ -89,6 +92,7 @@ class Flow:
     loss_calls: tuple[LossCall, ...]
     calls: tuple[ModuleCall, ...] = field(repr=False)
     global_norm: tuple[float, ...]
+    first: str | None
     shortest: int | None
     longest: int | None
     output_finite: bool
@@ -101,7 +105,7 @@ def measure_flow(subject: Subject) -> Flow:
     Raises:
         AnalysisError: the model fails in training mode, or in its backward pass.
     """
-    batches = subject.training_batches[:MOST_BATCHES]
+    batches = subject.training_batches
     with subject.scratch(train=True) as model:
         tracer = Tracer(model)
         sums: dict[str, float] = {}
@@ -113,7 +117,11 @@ def measure_flow(subject: Subject) -> Flow:
         calls: list[ModuleCall] = []
         unregistered: set[str] = set()
         paths: tuple[int | None, int | None] = (None, None)
+        first: str | None = None
+        trainable = {name: part for name, part in model.named_parameters() if part.requires_grad}
         for number, batch in enumerate(batches):
+            if number >= ENOUGH_BATCHES and _all_spoke(trainable, zeros, tracer):
+                break
             before = {name: part.detach().clone() for name, part in model.named_parameters()}
             model.zero_grad(set_to_none=True)
             with tracer:
@@ -132,20 +140,20 @@ def measure_flow(subject: Subject) -> Flow:
             if loss.requires_grad:
                 if not number:
                     unregistered = _unregistered(model, loss)
-                    paths = _paths(model, loss)
+                    first = next((call.name for call in tracer.calls if call.has_parameters), None)
+                    paths = _paths(model if first is None else model.get_submodule(first), loss)
                 try:
                     loss.backward()
-                except RuntimeError as error:
+                except Exception as error:  # whatever a foreign backward raises
                     raise AnalysisError(f"{subject.name} fails in its backward pass: {reason_of(error)}") from error
             norms.append(_gather(model, sums, zeros, broken))
             calls = list(tracer.calls)
-        trainable = {name: part for name, part in model.named_parameters() if part.requires_grad}
         reached = {name for name in trainable if name in zeros}
-        layers = _layers(model, calls, sums, zeros, len(batches))
+        layers = _layers(model, calls, sums, zeros, len(losses))
         return Flow(
-            batches=len(batches),
+            batches=len(losses),
             loss=sum(losses) / len(losses),
-            order=tuple(dict.fromkeys(call.name for call in calls if call.leaf)),
+            order=tuple(dict.fromkeys(call.name for call in calls if call.leaf or call.has_parameters)),
             layers=layers,
             unreached=tuple(name for name in trainable if name not in reached),
             trainable=len(trainable),
@@ -161,11 +169,18 @@ def measure_flow(subject: Subject) -> Flow:
             loss_calls=tuple(dict.fromkeys(tracer.loss_calls)),
             calls=tuple(calls),
             global_norm=tuple(norms),
+            first=first,
             shortest=paths[0],
             longest=paths[1],
             output_finite=finite,
             output_deviation=max(deviations, default=None),
         )
+
+
+def _all_spoke(trainable: dict[str, nn.Parameter], zeros: dict[str, Tensor], tracer: Tracer) -> bool:
+    """Whether every parameter had a gradient and no activation is mostly dead, so that more batches tell nothing."""
+    reached = all(name in zeros and not bool(zeros[name].all()) for name in trainable)
+    return reached and all(units.share <= SILENT for units in tracer.units.values())
 
 
 def _gather(model: nn.Module, sums: dict[str, float], zeros: dict[str, Tensor], broken: set[str]) -> float:
@@ -244,12 +259,11 @@ def _held(value: Any) -> list[Tensor]:
     return [found for part in parts for found in _held(part)]
 
 
-def _paths(model: nn.Module, loss: Tensor) -> tuple[int | None, int | None]:
-    """The fewest and the most operations between the loss and any parameter of the first module that has some."""
-    first = next((module for module in model.modules() if any(True for _ in module.parameters(recurse=False))), None)
-    if first is None or loss.grad_fn is None:
-        return None, None
+def _paths(first: nn.Module, loss: Tensor) -> tuple[int | None, int | None]:
+    """The fewest and the most operations between the loss and any parameter that is the module's own."""
     ends = {id(part) for part in first.parameters(recurse=False)}
+    if not ends or loss.grad_fn is None:
+        return None, None
     order, state = [], dict[Node, bool]()
     waiting: list[tuple[Node, bool]] = [(loss.grad_fn, False)]
     while waiting:
@@ -281,6 +295,4 @@ def _paths(model: nn.Module, loss: Tensor) -> tuple[int | None, int | None]:
 
 
 def _floats(output: Any) -> list[Tensor]:
-    from deepfm.analysis.subject import tensors
-
     return [part for part in tensors(output) if part.is_floating_point()]

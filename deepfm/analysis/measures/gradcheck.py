@@ -14,9 +14,10 @@ from torch.autograd.gradcheck import GradcheckError, gradcheck
 from torch.func import functional_call
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from deepfm.analysis.batch import Batch, named_tensors, tensors
 from deepfm.analysis.losses import probe
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, named_tensors, tensors
+from deepfm.analysis.subject import Subject
 
 ROWS = 2
 ATTEMPTS = 3  # a wrong backward fails at every point, a kink at one

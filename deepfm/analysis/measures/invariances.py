@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from deepfm.analysis.subject import Batch, Subject, named_tensors, tensors
+from deepfm.analysis.batch import Batch, named_tensors, tensors
+from deepfm.analysis.subject import Subject
 
 TOLERANCE = 1e-3  # of the output's own spread, up to which outputs are the same in float32
 

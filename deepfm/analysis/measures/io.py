@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from deepfm.analysis.subject import Batch, Subject, named_tensors, tensors
+from deepfm.analysis.batch import Batch, named_tensors, tensors
+from deepfm.analysis.subject import Subject
 
 BATCH = "B"
 

@@ -82,7 +82,7 @@ def measure_latency(
     subject: Subject,
     memory: Memory | None = None,
     *,
-    rows: Sequence[int] = ROWS,
+    rows: Sequence[int] | None = None,
     budget: float = 7.0,
     clock: Clock = torch_clock,
     free: int | None = None,
@@ -91,7 +91,7 @@ def measure_latency(
 
     Args:
         memory: its fit says which sizes would not fit; without it they are tried.
-        rows: numbers of rows.
+        rows: numbers of rows; None for 1, 32 and 1,024, and first of all the batch's own.
         budget: seconds for all of it.
         clock: how runs are timed.
         free: bytes of memory to count on; None for half of those that are free now.
@@ -101,7 +101,8 @@ def measure_latency(
     room = int(FREE_SHARE * free_memory(subject.device)) if free is None else free
     found: dict[bool, list[Timing]] = {False: [], True: []}
     known: dict[bool, list[tuple[int, float]]] = {False: [], True: []}  # rows and seconds of one call
-    tasks = [(size, train) for size in sorted(set(rows)) for train in (False, True)]
+    sizes = dict.fromkeys((subject.rows, *ROWS)) if rows is None else sorted(set(rows))
+    tasks = [(size, train) for size in sizes for train in (False, True)]
     for at, (size, train) in enumerate(tasks):
         left = end - perf_counter()
         refused = _too_large(memory, size, room, train) or _too_long(known[train], size, left)
@@ -113,7 +114,8 @@ def measure_latency(
         else:
             timing = _none(size, refused)
         found[train].append(timing)
-    return Latency(tuple(found[False]), tuple(found[True]), threads, str(subject.device))
+    forward, step = (tuple(sorted(found[train], key=lambda timing: timing.rows)) for train in (False, True))
+    return Latency(forward, step, threads, str(subject.device))
 
 
 def timing_of(rows: int, times: Sequence[float]) -> Timing:
@@ -186,7 +188,7 @@ def _too_long(known: Sequence[tuple[int, float]], rows: int, left: float) -> str
         return "the budget is used up"
     if len(known) < 2:
         return None
-    (few, quick), (many, slow) = known[-2:]
+    (few, quick), (many, slow) = sorted(known)[-2:]
     expected = slow + max(0.0, slow - quick) * (rows - many) / (many - few)
     return f"the budget is used up: one call may take {expected:.2g} s" if (FEWEST + 2) * expected > left else None
 

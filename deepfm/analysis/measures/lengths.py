@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from deepfm.analysis.batch import Batch, rows_of, tensors
 from deepfm.analysis.measures.flops import measure_flops
 from deepfm.analysis.measures.memory import saved_activations
-from deepfm.analysis.subject import Batch, Subject, rows_of, tensors
+from deepfm.analysis.subject import Subject
 
 SHORTEST = 4  # a dimension of fewer places is no sequence
 MEMORY_ROWS = 4  # rows enough to weigh activations

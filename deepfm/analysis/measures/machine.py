@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.counts import Counts, bytes_of
 from deepfm.analysis.measures.flops import Flops
 from deepfm.analysis.measures.memory import Memory
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.measures.tables import table_parameters
+from deepfm.analysis.subject import Subject
 
 TRIAD_VALUES = 1 << 24  # 64 MiB an array, which no cache of a core holds
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
@@ -197,9 +199,7 @@ def roofline(flops: float, moved: float, peak: float, bandwidth: float) -> float
 
 def table_bytes(model: nn.Module) -> int:
     """Bytes of embedding tables, of which a pass reads but some rows."""
-    tables = {id(module.weight): module.weight for module in model.modules()
-              if isinstance(module, nn.Embedding | nn.EmbeddingBag)}  # fmt: skip
-    return sum(bytes_of(table) for table in tables.values())
+    return sum(bytes_of(table) for table in table_parameters(model).values())
 
 
 def _bound(flops: Flops, forward_bytes: float, step_bytes: float, machine: Machine) -> str:

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepfm.analysis.batch import Batch, rows_of, tensors
 from deepfm.analysis.measures.counts import bytes_of, state_bytes, usual_optimizer
 from deepfm.analysis.measures.places import Place, Places
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, rows_of, tensors
+from deepfm.analysis.subject import Subject
 from deepfm.engine.memory import free_memory
 
 LINEAR_WITHIN = 0.02  # of the measured bytes, for the fit to be called linear

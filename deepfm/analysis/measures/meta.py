@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from deepfm.analysis.subject import Batch
+from deepfm.analysis.batch import Batch
 
 
 def meta_copy(model: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from deepfm.analysis.batch import Batch, rows_of
 from deepfm.analysis.measures.steps import (
     Stepper,
     refuse_probe,
@@ -21,7 +22,7 @@ from deepfm.analysis.measures.steps import (
     without_dropout,
 )
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, rows_of
+from deepfm.analysis.subject import Subject
 from deepfm.utils.seeding import random_stream
 
 ROWS = 512  # looked at, at most

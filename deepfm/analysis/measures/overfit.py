@@ -10,10 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepfm.analysis.batch import Batch, rows_of, tensors
 from deepfm.analysis.measures.start import constant_loss, loss_kind
 from deepfm.analysis.measures.steps import BatchesTask, mean_loss, refuse_probe, take_rows, without_dropout
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, rows_of, tensors
+from deepfm.analysis.subject import Subject
 from deepfm.engine.checkpoint import FitState
 from deepfm.engine.loop import Observer, fit
 from deepfm.engine.loop_settings import LoopSettings

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.subject import Subject
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 SCALES = (1, 1024)

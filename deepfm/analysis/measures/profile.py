@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from deepfm.analysis.batch import Batch
 from deepfm.analysis.measures.counts import usual_optimizer
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject
+from deepfm.analysis.subject import Subject
 
 PHASES = ("data", "forward", "backward", "optimizer")
 
@@ -32,7 +33,8 @@ class Profile:
     Attributes:
         steps: that were profiled, after one to warm up.
         seconds: of all of them; the profiler's own cost is in it.
-        shares: of the time, by phase: data, forward (and the loss), backward, optimizer, other.
+        shares: of the time, by phase: data (where batches come from a loader), forward (and the loss), backward,
+            optimizer, other.
         device_use: share of the time in which the GPU was at work; None on the CPU.
         operations: that take the most time of their own, on the device where it is a GPU.
         skipped: why there is no figure.
@@ -88,7 +90,7 @@ def measure_profile(subject: Subject, batches: Iterable[Batch] | None = None, *,
                         step()
     except Exception as error:
         return Profile(0, None, {}, None, (), reason_of(error))
-    return _summary(profiler.key_averages(), steps, cuda)
+    return _summary(profiler.key_averages(), steps, cuda, PHASES if batches is not None else PHASES[1:])
 
 
 @contextmanager
@@ -103,10 +105,10 @@ def _silent() -> Iterator[None]:
             del os.environ["KINETO_LOG_LEVEL"]
 
 
-def _summary(events: Any, steps: int, cuda: bool) -> Profile:
+def _summary(events: Any, steps: int, cuda: bool, phases: tuple[str, ...]) -> Profile:
     named = {event.key: event for event in events}
     whole = named["phase:step"].cpu_time_total / 1e6
-    taken = {phase: named[f"phase:{phase}"].cpu_time_total / 1e6 for phase in PHASES}
+    taken = {phase: named[f"phase:{phase}"].cpu_time_total / 1e6 for phase in phases}
     shares = {phase: seconds / whole for phase, seconds in taken.items()}
     shares["other"] = max(0.0, 1.0 - sum(shares.values()))
     kind = "self_device_time_total" if cuda else "self_cpu_time_total"

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from deepfm.analysis.batch import Batch, rows_of
 from deepfm.analysis.measures.steps import BatchesTask, refuse_probe, split_rows
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Batch, Subject, rows_of
+from deepfm.analysis.subject import Subject
 from deepfm.engine.loop import fit
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.errors import TrainingError

@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.flops import without_fast_path
 from deepfm.analysis.measures.latency import Clock, Timing, timing_of, torch_clock
 from deepfm.analysis.measures.precision import relative_error
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.subject import Subject
 
 KINDS = (nn.Linear, nn.LSTM, nn.GRU)
 ENOUGH = 0.05  # relative change of the outputs, up to which no training for int8 is called for

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from math import ceil, floor, log2
 from typing import ClassVar
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.checkpointing import Checkpointing, measure_checkpointing
 from deepfm.analysis.measures.counts import Counts, bytes_of
 from deepfm.analysis.measures.flops import Flops
 from deepfm.analysis.measures.lengths import Lengths, measure_lengths
 from deepfm.analysis.measures.memory import Memory
-from deepfm.analysis.subject import Subject, tensors
+from deepfm.analysis.measures.tables import table_parameters
+from deepfm.analysis.subject import Subject
 
 GIB = 1 << 30
 USABLE = 0.9  # of a device's memory: the CUDA context and fragments take the rest
@@ -183,34 +184,43 @@ def cluster_of(single: Fit, devices: int, target_rows: int) -> Cluster | None:
 def _tables(subject: Subject, counts: Counts) -> tuple[Table, ...]:
     """Each embedding table once, with the rows that the first batch looks up."""
     seen: dict[str, set[int]] = {}
-    tables: dict[str, nn.Embedding | nn.EmbeddingBag] = {}
     handles = []
-    with subject.scratch(train=False) as model, torch.no_grad():
-        for name, module in model.named_modules():
+    with subject.scratch() as model:
+        tables, modules = table_parameters(model), dict(model.named_modules())
+        for name in tables:
+            module = modules.get(name)
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                tables[name] = module
                 noting = _noting(seen.setdefault(name, set()))
                 handles.append(module.register_forward_pre_hook(noting, with_kwargs=True))
         try:
-            subject.call(model, subject.batches[0])
+            subject.loss_of(model, subject.training_batches[0]).backward()
         except Exception:
             seen.clear()
         finally:
             for handle in handles:
                 handle.remove()
+        sparse = {name for name, part in tables.items() if part.grad is not None and part.grad.is_sparse}
+        for name, part in tables.items():
+            if name not in seen and part.grad is not None:
+                seen[name] = _rows_with_gradient(part.grad)
     found = []
-    for name, module in tables.items():
-        size, looked_up = bytes_of(module.weight), seen.get(name)
-        touched = len(looked_up) / module.num_embeddings if looked_up else None
+    for name, part in tables.items():
+        size, looked_up = bytes_of(part), seen.get(name)
+        touched = len(looked_up) / len(part) if looked_up else None
         advice = []
         large = size >= TABLE_BYTES or size > 0.5 * sum(counts.parameter_bytes.values())
-        if large and not module.sparse and touched is not None and touched < TOUCHED:
+        if large and name not in sparse and touched is not None and touched < TOUCHED:
             advice.append(f"a batch touches {touched:.2%} of its rows: sparse gradients or a row-wise optimizer")
         if size >= TABLE_BYTES:
             advice.append("shard it by rows over the devices")
-        found.append(Table(name, module.num_embeddings, module.embedding_dim, size, touched, module.sparse,
-                           "; ".join(advice)))  # fmt: skip
+        found.append(Table(name, len(part), part[0].numel(), size, touched, name in sparse, "; ".join(advice)))
     return tuple(found)
+
+
+def _rows_with_gradient(gradient: Tensor) -> set[int]:
+    if gradient.is_sparse:
+        return set(gradient.coalesce().indices()[0].tolist())
+    return set(gradient.flatten(1).any(dim=1).nonzero().squeeze(1).tolist())
 
 
 def _noting(rows: set[int]) -> Callable[..., None]:

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from deepfm.analysis import losses
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures.steps import mean_loss
 from deepfm.analysis.reasons import reason_of
-from deepfm.analysis.subject import Outputs, Subject, tensors
+from deepfm.analysis.subject import Outputs, Subject
 
 KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": losses.bce, "ce": F.cross_entropy, "mse": losses.mse}
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from deepfm.analysis.subject import Batch, Subject, rows_of
+from deepfm.analysis.batch import Batch, rows_of
+from deepfm.analysis.subject import Subject
 from deepfm.engine.optim import build_optimizer
 from deepfm.engine.sparse import clip_gradients, gradient_values
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress

@@ -1,9 +1,7 @@
 """What happens in a forward pass and its loss: calls of modules, operations that cut the graph, dead and full units."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +10,10 @@ from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepfm.analysis.subject import tensors
+from deepfm.analysis.batch import tensors
+from deepfm.analysis.measures.code_lines import code_line
+from deepfm.analysis.measures.units import Units
 
-TORCH, HERE = str(Path(torch.__file__).parent), str(Path(__file__).parent.parent)
-TRANSPARENT = (f"{TORCH}/_tensor.py", f"{TORCH}/functional.py")  # whose caller is the one that meant it
 SYNCS = ("item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__")
 STEPS = ("round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside", "floor_divide", "__floordiv__")
 LOSSES = ("binary_cross_entropy_with_logits", "cross_entropy", "binary_cross_entropy", "nll_loss", "mse_loss")
@@ -32,8 +30,6 @@ RESHAPES = (
     "Clone",
     "Alias",
 )
-FULL = 0.97  # of a sigmoid, a tanh's size or a softmax's largest weight, from which on it is saturated
-MASKED = -1e4  # a softmax's input from which on downwards it is masked
 MOST_EVENTS = 60
 
 
@@ -64,29 +60,6 @@ class LossCall:
     function: str
     producer: str
     module: str
-
-
-@dataclass
-class Units:
-    """What an activation's outputs were over all batches.
-
-    Args:
-        kind: `relu`, `sigmoid`, `tanh` or `softmax`.
-        alive: of a ReLU, by the dimension that may count units: whether each was above zero at all.
-        full, seen: of the others, how many outputs were saturated, and how many there were.
-    """
-
-    kind: str
-    alive: dict[int, Tensor]
-    full: float = 0.0
-    seen: float = 0.0
-
-    @property
-    def share(self) -> float:
-        """The share of units that are dead, or of outputs that are saturated."""
-        if self.kind == "relu":
-            return max((1.0 - float(alive.float().mean()) for alive in self.alive.values()), default=0.0)
-        return self.full / self.seen if self.seen else 0.0
 
 
 @dataclass
@@ -158,7 +131,7 @@ class Tracer:
         self, kind: str, what: str, inputs: Iterable[Tensor] = (), upstream: bool = False, place: str | None = None
     ) -> None:
         """Keep an event of the line that is being run, the first of each place."""
-        place = place or _place()
+        place = place or code_line(__file__)
         if place is None or (kind, place) in self.events or len(self.events) >= MOST_EVENTS:
             return
         reached = frozenset[str]()
@@ -184,22 +157,7 @@ class Tracer:
         """Gather what an activation gave."""
         where = self.module
         at = self._counts[where, kind] = self._counts.get((where, kind), -1) + 1
-        units = self.units.setdefault((where, kind, at), Units(kind, {}))
-        if kind == "relu":
-            dims = {2: (1,), 3: (1, 2)}.get(output.ndim, (1, output.ndim - 1))
-            for place in dims if output.ndim > 1 else ():
-                rest = [other for other in range(output.ndim) if other != place]
-                alive = (output > 0).any(dim=rest[0]) if len(rest) == 1 else (output > 0).amax(dim=rest)
-                before = units.alive.get(place)
-                units.alive[place] = alive | before if before is not None and before.shape == alive.shape else alive
-        elif kind == "softmax":
-            several = (given > MASKED).sum(dim=dim) > 1
-            units.full += float(((output.amax(dim=dim) > FULL) & several).sum())
-            units.seen += float(several.sum())
-        else:
-            size = output.abs() if kind == "tanh" else torch.maximum(output, 1 - output)
-            units.full += float((size > FULL).sum())
-            units.seen += output.numel()
+        self.units.setdefault((where, kind, at), Units(kind, {})).add(output, given, dim)
 
     def _entering(self, name: str) -> Any:
         def hook(*_: Any) -> None:
@@ -313,16 +271,11 @@ def _norm_into(call: ModuleCall) -> Any:
 
 
 def _broadcasts(one: Tensor, other: Tensor) -> bool:
-    """Whether `(B, 1)` meets `(B,)`, which PyTorch makes `(B, B)` of."""
+    """Whether outputs `(B, 1)` meet targets `(B,)`, which PyTorch makes `(B, B)` of.
+
+    Outputs that meet themselves are compared on purpose, as pairwise losses do, and so are targets.
+    """
+    if one.requires_grad == other.requires_grad:
+        return False
     small, large = sorted((one, other), key=lambda part: part.ndim)
     return small.ndim == 1 and large.ndim == 2 and len(small) > 1 and tuple(large.shape) == (len(small), 1)
-
-
-def _place() -> str | None:
-    """The line of a person's code that is being run; None where PyTorch, or a loss of this package, does something."""
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith((__file__, *TRANSPARENT)):
-        frame = frame.f_back  # type: ignore[assignment]
-    if frame is None or frame.f_code.co_filename.startswith((TORCH, HERE, "<")):
-        return None
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -30,7 +30,8 @@ def architecture(report: ModelReport) -> list[Block]:
         ("memory of optimizer state", state or None, "measured: one real step each"),
     ]
     if flops is not None:
-        least = " (a lower bound)" if flops.lower_bound else ""
+        alone = "" if flops.forward else " (products of matrices alone are counted)"
+        least = " (a lower bound)" if flops.lower_bound else alone
         rows += [
             ("FLOPs per sample, forward", f"{operations(flops.forward_per_row)}{least}", source_of(flops, "forward")),
             ("FLOPs per sample, training step", operations(flops.step_per_row), source_of(flops, "step")),
@@ -138,14 +139,15 @@ def _latency(report: ModelReport) -> list[Block]:
 
 def _roofline(found: Roofline) -> list[Block]:
     machine = found.machine
+    step = "the roofline's" if found.measured_step is None else "measured"
     rows = [
-        ("this machine's bandwidth", f"{machine.bandwidth / 1e9:.3g} GB/s", f"measured: {machine.source}"),
-        ("this machine's peak", f"{machine.fp32 / 1e9:.3g} GFLOP/s", f"measured: {machine.source}"),
+        ("this machine's bandwidth", f"{machine.bandwidth / 1e9:.3g} GB/s", machine.source),
+        ("this machine's peak", f"{machine.fp32 / 1e9:.3g} GFLOP/s", machine.source),
         ("FLOPs per byte of a training step", found.step_intensity, "derived"),
         ("FLOPs per byte from which this machine computes", found.ridge, "derived"),
         ("bound by", found.bound, "derived"),
         ("roofline over measured step", found.achieved, "derived"),
-        ("time per epoch here", seconds(found.epoch), "derived: measured step times steps of an epoch"),
+        ("time per epoch here", seconds(found.epoch), f"derived: {step} step times steps of an epoch"),
     ]
     others = [
         (

@@ -16,12 +16,14 @@ def gradient_flow(report: ModelReport) -> list[Block]:
         skip = "skip paths shorten it" if flow.shortest < flow.longest else "there is one length only"
         blocks.append(
             Paragraph(
-                f"Backward path: from the loss to the first parameters {flow.shortest} to {flow.longest} operations; "
-                f"{skip}."
+                f"Backward path: from the loss to the first layer, {flow.first or 'the model itself'}, {flow.shortest} "
+                f"to {flow.longest} operations; {skip}."
             )
         )
     reached = f"The loss reaches {flow.trainable - len(flow.unreached)} of {flow.trainable} trainable parameters"
     blocks.append(Paragraph(f"{reached}; {len(flow.frozen)} are frozen (measured over {flow.batches} batches)."))
+    if not flow.trainable:
+        blocks.append(Note("No parameter is trainable, so nothing here says whether the model would learn.", "warning"))
     if flow.unreached:
         blocks.append(Note("Never a gradient: " + ", ".join(flow.unreached[:20]), "warning"))
     ratios = {} if measured.updates is None else {one.name: one for one in measured.updates.parameters}
@@ -54,7 +56,8 @@ def gradient_flow(report: ModelReport) -> list[Block]:
             table(
                 ("activation", "kind", "dead or saturated"),
                 [(one.place or "the model", one.kind, f"{one.share:.1%}") for one in flow.units],
-                "measured over all batches: units of a ReLU that are 0 for every row; outputs at an end of the range",
+                f"measured over {flow.batches} batches: units of a ReLU that are 0 for every row, outputs at an end of "
+                "the range",
             )
         )
     events = [(one.kind, one.what, one.place.rpartition("/")[2], one.module or "the model") for one in flow.events]

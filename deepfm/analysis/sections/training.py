@@ -59,7 +59,7 @@ def _noise(report: ModelReport) -> list[Block]:
     noise = report.measured.noise
     if noise is None or noise.skipped:
         return [skipped("The gradient's noise scale", None if noise is None else noise.skipped)]
-    resolved = "" if noise.resolved else f"not resolved: {noise.reason}"
+    resolved = "" if noise.resolved else noise.reason
     return [
         figures(
             [

@@ -6,6 +6,7 @@ from torch import nn
 
 from deepfm.analysis.measures.latency import measure_latency, timing_of
 from deepfm.analysis.measures.memory import measure_memory
+from deepfm.analysis.subject import make_subject
 from tests.analysis.ranker import of, unchanged
 
 STEADY = [1.0, 1.0, 1.1, 0.9, 1.0]
@@ -88,3 +89,10 @@ def test_a_size_that_fails_says_why():
     assert latency.forward[0].median == latency.step[1].median == 1.0
     assert latency.step_at(4) == 1.0
     assert latency.step_at(1) is None
+
+
+def test_the_batch_of_the_model_is_timed_too():
+    subject = make_subject(nn.Linear(4, 1), (torch.randn(48, 4), torch.zeros(48, 1)), "mse")
+    found = measure_latency(subject, clock=steady)
+    assert [timing.rows for timing in found.step] == [1, 32, 48, 1024]
+    assert found.step_at(48) == 1.0

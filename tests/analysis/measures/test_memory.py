@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from deepfm.analysis.batch import tensors
 from deepfm.analysis.measures import memory as memory_module
 from deepfm.analysis.measures.memory import fit, measure_memory
-from deepfm.analysis.subject import make_subject, tensors
+from deepfm.analysis.subject import make_subject
 from tests.analysis.healthy import HEALTHY
 from tests.analysis.ranker import of, ranker_subject, total, unchanged
 

@@ -7,6 +7,7 @@ from torch import nn
 from deepfm.analysis.measures.precision import measure_precision, relative_error
 from deepfm.analysis.measures.quantization import measure_quantization
 from deepfm.analysis.subject import make_subject
+from tests.analysis.checks import package_subject
 from tests.analysis.healthy import HEALTHY
 from tests.analysis.ranker import of, ranker_subject, total, unchanged
 
@@ -93,3 +94,10 @@ def test_int8_of_a_transformer_and_of_a_recurrent_network():
 
 def test_nothing_to_quantise_is_said():
     assert "no Linear" in measure_quantization(of(nn.Conv1d(3, 4, 3), torch.randn(2, 3, 8)), clock=steady).skipped
+
+
+def test_int8_of_a_model_whose_fields_are_projected():
+    found = measure_quantization(package_subject(), clock=lambda run, seconds, threads: [1.0] * 4)
+    assert found.skipped is None
+    assert any(name.startswith("embedding.projections") for name in found.modules)
+    assert 0 < found.output_change < 0.05

@@ -11,6 +11,7 @@ from deepfm.analysis.measures.lengths import measure_lengths, square
 from deepfm.analysis.measures.memory import Memory, measure_memory
 from deepfm.analysis.measures.scaling import Fit, cluster_of, measure_scaling, rows_that_fit
 from deepfm.analysis.subject import make_subject
+from tests.analysis.checks import package_subject
 from tests.analysis.healthy import HEALTHY
 from tests.analysis.ranker import of, ranker_subject, total, unchanged
 
@@ -132,3 +133,9 @@ def test_a_recurrent_network_grows_with_the_length_alone():
     (growth,) = measure_lengths(make_subject(case.model, case.batches, case.loss)).growths
     assert growth.length == 10
     assert growth.flops_share == pytest.approx(0.0, abs=1e-9)
+
+
+def test_tables_that_are_no_embeddings_of_torch_say_so():
+    found = scaling_of(package_subject())
+    assert {table.width for table in found.tables} == {1, 3, 4, 5}  # the first order, and the fields' own widths
+    assert all(table.touched is not None and 0 < table.touched < 1 for table in found.tables)
