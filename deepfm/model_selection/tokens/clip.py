@@ -129,4 +129,8 @@ def _open_clip() -> Any:
         raise ExtraError(
             "CLIP tokens need open_clip; pip install 'deepfm[clip]', or use the analytic encoder"
         ) from error
+    except (RuntimeError, OSError) as error:  # torchvision of another build than torch
+        raise ExtraError(
+            f"open_clip is installed but cannot be imported ({error}); install torch and torchvision of one build"
+        ) from error
     return open_clip
