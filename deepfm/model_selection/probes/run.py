@@ -72,7 +72,9 @@ def run_probes(
         begun = time.perf_counter()
         values[name] = probe(rows)
         seconds[name] = time.perf_counter() - begun
-    for name, probe_source in ON_SOURCE.items() if source_probabilities is not None else ():
+    for name, probe_source in ON_SOURCE.items():
+        if source_probabilities is None:
+            break
         begun = time.perf_counter()
         values[name] = probe_source(source_probabilities, labels)
         seconds[name] = time.perf_counter() - begun
