@@ -17,6 +17,7 @@ from deepfm.commands import (
     train,
     tune,
     validate,
+    zoo,
 )
 
 
@@ -45,5 +46,6 @@ COMMANDS: dict[str, Command] = {
     "schema": schema,
     "validate": validate,
     "analyze": analyze,
+    "zoo": zoo,
     "import-fuxictr": import_fuxictr,
 }

@@ -1,0 +1,86 @@
+"""Rankers by fold: one network for each set of hidden tasks and models, which never saw any of these."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepfm.model_selection.network_settings import RankerSettings
+from deepfm.model_selection.protocols import Evidence, Fold
+from deepfm.model_selection.ranker import SimilarityTransformerModel
+from deepfm.model_selection.ranker_task import score, train_ranker
+from deepfm.model_selection.ranking_lists import RankingList
+from deepfm.model_selection.tokens.dataset_tokens import DatasetTokens
+
+Array = NDArray[np.float64]
+Watch = Callable[[int], None]
+
+
+class FoldRankers:
+    """Trains a ranker when a fold is first asked for, and keeps its scores.
+
+    Args:
+        evidence: whose outcomes are learned, but for what a fold hides.
+        tokens: of each task of the evidence; None for one whose data were not seen, which is neither learned from nor
+            scored.
+        embeddings: `(M, E)`, NaN for a model without one, which is not scored.
+        settings: of the ranker.
+        seed: of its training.
+        watch: told how many networks have been trained.
+
+    Example:
+        >>> rankers = FoldRankers(evidence, tokens, embeddings, settings)  # doctest: +SKIP
+        >>> rankers(fold).shape  # doctest: +SKIP
+        (60,)
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        tokens: Sequence[DatasetTokens | None],
+        embeddings: NDArray[np.floating],
+        settings: RankerSettings,
+        *,
+        seed: int = 0,
+        watch: Watch = lambda _: None,
+    ) -> None:
+        self.evidence, self.tokens, self.settings, self.seed, self.watch = evidence, tokens, settings, seed, watch
+        self.known = np.isfinite(embeddings).all(axis=1)
+        self.embeddings = np.asarray(embeddings, np.float32)[self.known]
+        self._kept: dict[tuple[frozenset[int], frozenset[int]], dict[int, Array]] = {}
+
+    def __call__(self, fold: Fold) -> Array:
+        """The scores `(M,)` of the fold's task; NaN for models without an embedding, and for a task without tokens."""
+        key = fold.hidden_tasks, fold.hidden_models
+        if key not in self._kept:
+            self._kept[key] = self._scores(fold)
+            self.watch(len(self._kept))
+        nothing = np.full(len(self.known), np.nan)
+        return self._kept[key].get(fold.task, nothing)
+
+    def lists(self, hidden_tasks: frozenset[int], hidden_models: frozenset[int] = frozenset()) -> list[RankingList]:
+        """What may be learned from: tasks with tokens, without what is hidden."""
+        outcomes = np.array(self.evidence.outcomes, np.float64)
+        outcomes[list(hidden_models)] = np.nan
+        found = []
+        for task, its in enumerate(self.tokens):
+            if task in hidden_tasks or its is None or (~np.isnan(outcomes[self.known, task])).sum() < 2:
+                continue
+            name = self.evidence.tasks[task]
+            found.append(RankingList(name, its.tokens[its.mask], self.embeddings, outcomes[self.known, task]))
+        return found
+
+    def trained(self, hidden_tasks: frozenset[int], hidden_models: frozenset[int]) -> SimilarityTransformerModel:
+        """The ranker of everything that is not hidden."""
+        return train_ranker(self.lists(hidden_tasks, hidden_models), self.settings, seed=self.seed)
+
+    def _scores(self, fold: Fold) -> dict[int, Array]:
+        model = self.trained(fold.hidden_tasks, fold.hidden_models)
+        wanted = fold.hidden_tasks or range(len(self.tokens))
+        return {task: self.of(model, its) for task in wanted if (its := self.tokens[task]) is not None}
+
+    def of(self, model: SimilarityTransformerModel, tokens: DatasetTokens) -> Array:
+        """A ranker's scores `(M,)` for a data set."""
+        found = np.full(len(self.known), np.nan)
+        found[self.known] = score(model, tokens.tokens[tokens.mask], self.embeddings)
+        return found
