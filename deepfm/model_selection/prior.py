@@ -106,7 +106,11 @@ def task_weighted(
     Raises:
         DataError: not one similarity a task, or fewer than one neighbour.
     """
-    relative = within_tasks(history, "z")
+    return near_mean(within_tasks(history, "z"), similarity, neighbours, shrinkage)
+
+
+def near_mean(relative: Array, similarity: ArrayLike, neighbours: int = 5, shrinkage: float = SHRINKAGE) -> Array:
+    """As `task_weighted`, of values `(M, T)` that are comparable already."""
     near = np.asarray(similarity, np.float64)
     if near.shape != (relative.shape[1],) or neighbours < 1:
         raise DataError(
@@ -197,8 +201,9 @@ def _standardised(values: Array, kind: Kind) -> Array:
         answer[known] = 0.0 if flat else (values[known] - values[known].mean()) / spread
         return answer
     from scipy.special import ndtri
-    from scipy.stats import rankdata
 
-    share = (rankdata(values[known]) - 0.5) / count
+    ordered = np.sort(values[known])
+    below, up_to = (np.searchsorted(ordered, values[known], side) for side in ("left", "right"))
+    share = (below + up_to) / 2 / count  # the mean rank of the tied, less a half, as a share
     answer[known] = share - 0.5 if kind == "rank" else ndtri(share)
     return answer

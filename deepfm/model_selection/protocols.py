@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepfm.errors import DataError
+from deepfm.model_selection.prior import Kind, within_tasks
 
 Protocol = Literal["unseen task", "unseen family", "unseen family and task"]
 PROTOCOLS: tuple[Protocol, ...] = ("unseen task", "unseen family", "unseen family and task")
@@ -141,6 +142,18 @@ class Visible:
 
     evidence: Evidence
     fold: Fold
+    around: "Visible | None" = None  # the view that this one lies inside, which differs by one hidden column
+    _relative: dict[Kind, Array] = field(default_factory=dict, repr=False)
+
+    def relative(self, kind: Kind) -> Array:
+        """The history made comparable within each task (`prior.within_tasks`), `(M, T)`, worked out once a fold."""
+        if kind not in self._relative:
+            if self.around is None:
+                self._relative[kind] = within_tasks(self.history, kind)
+            else:
+                self._relative[kind] = np.array(self.around.relative(kind))
+                self._relative[kind][:, self.fold.task] = np.nan
+        return self._relative[kind]
 
     @property
     def history(self) -> Array:
@@ -180,7 +193,9 @@ class Visible:
     def inside(self, task: int) -> "Visible":
         """The view for ranking a training task: its own outcomes are hidden besides all that is hidden here."""
         fold = Fold(task, self.fold.hidden_tasks | {task}, self.fold.hidden_models)
-        return self.evidence.seen(fold)
+        outcomes = np.array(self.history)
+        outcomes[:, task] = np.nan
+        return Visible(replace(self.evidence, outcomes=outcomes), fold, self)
 
 
 GivenScores = Callable[[Fold], ArrayLike]

@@ -22,6 +22,7 @@ from deepfm.model_selection.scores import RankedScores
 from deepfm.utils.io import load_arrays, save_arrays
 
 Array = NDArray[np.float64]
+ARRAYS = ("features", "outcomes", "tasks", "models", "targets")
 HISTORIES = ("rank", "z", "value", "alike")
 
 
@@ -37,7 +38,7 @@ class StackerSettings:
         penalty: on squared weights. From .003 to .05 the weighted tau on TransferGraph is .525 to .526 and the one by
             truth on Model Spider's table .805 to .811.
         non_negative: keep weights from 0, as every feature is "higher is better"; signs left free cost Model Spider's
-            table .04 to .08 of weighted tau.
+            table .03 to .08 of weighted tau.
     """
 
     history: tuple[str, ...] = setting(("rank", "alike"), choices=HISTORIES)
@@ -77,6 +78,7 @@ class TrainingRows:
         outcomes: `(R,)`, what the models reached, in the metric's unit.
         tasks: `(R,)`, indices of tasks.
         models: `(R,)`, indices of models.
+        targets: `(R,)`, normal scores of the outcomes within their tasks.
     """
 
     names: tuple[str, ...]
@@ -84,15 +86,7 @@ class TrainingRows:
     outcomes: Array
     tasks: NDArray[np.int64]
     models: NDArray[np.int64]
-
-    @property
-    def targets(self) -> Array:
-        """Normal scores of the outcomes within their tasks, `(R,)`."""
-        found = np.empty(len(self.outcomes))
-        for task in np.unique(self.tasks):
-            rows = self.tasks == task
-            found[rows] = prior.normal_scores(self.outcomes[rows])
-        return found
+    targets: Array
 
     def without(self, task: int) -> "TrainingRows":
         """The rows of all other tasks."""
@@ -103,19 +97,13 @@ class TrainingRows:
         return self._kept(self.tasks == task)
 
     def _kept(self, rows: NDArray[np.bool_]) -> "TrainingRows":
-        return TrainingRows(self.names, self.features[rows], self.outcomes[rows], self.tasks[rows], self.models[rows])
+        return TrainingRows(self.names, *(getattr(self, name)[rows] for name in ARRAYS))
 
     def save(self, path: Path) -> None:
         """Write the rows as `.npz`, whole or not at all."""
         save_arrays(
             path,
-            {
-                "names": np.array(self.names, np.str_),
-                "features": self.features,
-                "outcomes": self.outcomes,
-                "tasks": self.tasks,
-                "models": self.models,
-            },
+            {"names": np.array(self.names, np.str_), **{name: getattr(self, name) for name in ARRAYS}},
         )
 
     @classmethod
@@ -127,11 +115,11 @@ class TrainingRows:
             DataError: it holds something else.
         """
         arrays = load_arrays(path, "rows of the stacker")
-        if missing := {"names", "features", "outcomes", "tasks", "models"} - set(arrays):
+        if missing := {"names", *ARRAYS} - set(arrays):
             raise DataError(f"{path} holds no rows of the stacker (no {sorted(missing)[0]!r}); train the stacker again")
         return cls(
             tuple(str(name) for name in arrays["names"]),
-            *(arrays[name] for name in ("features", "outcomes", "tasks", "models")),
+            *(arrays[name] for name in ARRAYS),
         )
 
 
@@ -154,11 +142,11 @@ class Stacker:
         for kind in self.settings.history:
             if kind == "alike":
                 if visible.similarity is not None:
-                    columns["history of similar tasks"] = prior.task_weighted(visible.history, visible.similarity)
+                    columns["history of similar tasks"] = prior.near_mean(visible.relative("z"), visible.similarity)
             elif kind == "value":
                 columns["average value"] = prior.average_value(visible.history)
             else:
-                columns[f"average {kind}"] = prior.shrunken_mean(prior.within_tasks(visible.history, kind))  # type: ignore[arg-type]
+                columns[f"average {kind}"] = prior.shrunken_mean(visible.relative(kind))  # type: ignore[arg-type]
         probes = tuple(visible.evidence.probes) if self.settings.probes is None else self.settings.probes
         columns |= {name: visible.probe(name) for name in probes}
         columns |= {name: scores(visible.fold) for name, scores in self.given.items()}
@@ -173,7 +161,7 @@ class Stacker:
         Raises:
             DataError: no task has two outcomes that differ.
         """
-        features, outcomes, tasks, models = [], [], [], []
+        features, outcomes, tasks, models, targets = [], [], [], [], []
         names: tuple[str, ...] = ()
         for task in visible.training_tasks():
             names, found = self.features(visible.inside(task))
@@ -182,13 +170,12 @@ class Stacker:
             outcomes.append(visible.history[known, task])
             tasks.append(np.full(len(known), task))
             models.append(known)
+            targets.append(prior.normal_scores(outcomes[-1]))
         if not tasks:
             raise DataError(
                 "no task has two models with outcomes that differ, so no weight can be learned; add outcomes"
             )
-        return TrainingRows(
-            names, np.concatenate(features), np.concatenate(outcomes), np.concatenate(tasks), np.concatenate(models)
-        )
+        return TrainingRows(names, *(np.concatenate(parts) for parts in (features, outcomes, tasks, models, targets)))
 
     def fitted(self, rows: TrainingRows) -> PatternRidge:
         """The regression on training rows."""

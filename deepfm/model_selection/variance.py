@@ -83,8 +83,9 @@ def variance_shares(values: Array) -> VarianceShares:
     residual_mean = float((residual**2).sum() / free)
     seeds = float(1 / np.mean(1 / count[known]))
     interaction = max(residual_mean - (noise / seeds if noise is not None else 0.0), 0.0)
-    model = max(float(np.var(by_model[rows], ddof=1)) - residual_mean * models / known.sum(), 0.0)
-    task = max(float(np.var(by_task[columns], ddof=1)) - residual_mean * tasks / known.sum(), 0.0)
+    share_of = residual_mean / int(known.sum())  # what the sampling error of an effect is, times their number
+    model = max(float(np.var(by_model[rows], ddof=1)) - share_of * models, 0.0)
+    task = max(float(np.var(by_task[columns], ddof=1)) - share_of * tasks, 0.0)
     return VarianceShares(task, model, interaction, noise, tasks, models)
 
 

@@ -1,4 +1,4 @@
-"""Small evidence made from a known law: model strength, task likeness, and a probe that sees part of the interaction."""
+"""Small evidence made from a known law: model strength, task level, and a probe that sees the interaction."""
 
 import numpy as np
 

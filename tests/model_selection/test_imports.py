@@ -3,12 +3,12 @@
 import numpy as np
 import polars as pl
 import pytest
-from tests.model_selection.published import evidence_of, published
 
 from deepfm.errors import DataError
 from deepfm.model_selection.imports import import_table
 from deepfm.model_selection.metrics import weighted_tau
 from deepfm.model_selection.scores import RankedScores
+from tests.model_selection.published import evidence_of, published
 
 MODEL_SPIDER = {
     "H-Score": 0.648,
@@ -78,7 +78,7 @@ def test_transfergraph_is_read_with_its_models():
     assert any("food101" in note for note in table.notes)
     assert set(table.probe_scores.probes) == {"LogME", "H-score"}
     assert table.catalogue.row("google/vit-base-patch16-224")["parameters"] == 86567656
-    with pytest.raises(DataError, match="unlike splits .'eval', 'test'"):
+    with pytest.raises(DataError, match=r"unlike splits .'eval', 'test'"):
         table.outcomes.matrix()
     assert table.outcomes.matrix(split="eval").values.shape == (180, 12)
 
@@ -116,7 +116,7 @@ def test_unknown_columns_are_answered_with_the_known(tmp_path):
 
 def test_an_accuracy_above_a_hundred_percent_is_refused(tmp_path):
     pl.DataFrame({"model": ["a_b"], "dataset": ["d"], "finetune_acc": [101.0]}).write_csv(tmp_path / "x.csv")
-    with pytest.raises(DataError, match="'a_b' on 'd' is 101.0; expected percent"):
+    with pytest.raises(DataError, match=r"'a_b' on 'd' is 101\.0; expected percent"):
         import_table(tmp_path / "x.csv")
     with pytest.raises(DataError, match="needs none"):
         import_table(tmp_path / "x.csv", models=tmp_path / "x.csv")

@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.model_selection.made import made_evidence
-from tests.model_selection.published import evidence_of, published
 
 from deepfm.errors import DataError
 from deepfm.model_selection.leaderboard import evaluate
@@ -23,6 +21,8 @@ from deepfm.model_selection.methods import (
 from deepfm.model_selection.protocols import Fold, folds
 from deepfm.model_selection.stacker import Stacker, StackerSettings
 from deepfm.model_selection.variance import seed_ceiling, variance_shares
+from tests.model_selection.made import made_evidence
+from tests.model_selection.published import evidence_of, published
 
 TAU = ("weighted tau", "regret@1", "recall@5")
 

@@ -7,8 +7,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model_selection.made import made_evidence
-from tests.model_selection.published import published
 
 from deepfm.errors import DataError
 from deepfm.model_selection.budget import Budget, parse_budget, require_some, within_budget
@@ -17,6 +15,8 @@ from deepfm.model_selection.expected import expect
 from deepfm.model_selection.scores import RankedScores
 from deepfm.model_selection.selector import pareto_front, select
 from deepfm.model_selection.stacker import Stacker
+from tests.model_selection.made import made_evidence
+from tests.model_selection.published import published
 
 
 def catalogue(parameters, latency=None, licences=None):
@@ -163,7 +163,7 @@ def test_enough_models_hold_the_best_on_new_tasks():
     evidence = made_evidence(tasks=30, seed=11)
     models = catalogue(list(range(1, 25)))
     held, counts = [], []
-    for task in range(30):
+    for task in range(0, 30, 2):
         visible = evidence.seen(evidence.fold(f"t{task}"))
         rows = Stacker().training_rows(visible)
         answer, expected, left_out = expect(Stacker(), visible, rows)

