@@ -220,7 +220,7 @@ def _write(args: argparse.Namespace, document: "Document", figures: dict[str, An
 def _progress(args: argparse.Namespace) -> Any:
     shown: set[str] = set()
 
-    def progress(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, *_: int) -> None:
         if not args.quiet and stage not in shown:
             shown.add(stage)
             print(f"{stage} …", flush=True)

@@ -24,7 +24,6 @@ from deepfm.model_selection.training import Trained, trained
 from deepfm.model_selection.variance import VarianceShares, seed_ceiling, variance_shares
 
 METADATA_PENALTY = 1.0
-MOST_FAMILIES = 4  # groups of families that a protocol hides at once, so that it takes few networks
 
 Array = NDArray[np.float64]
 Watch = Callable[[str], None]
@@ -153,8 +152,8 @@ class _MetadataRidge:
                 tasks.append(np.full(len(known), task))
         if not tasks:
             return np.full(len(self.features), np.nan)
-        parts = (np.concatenate(one) for one in (features, targets, tasks))
-        return PatternRidge(*parts, METADATA_PENALTY, False).predict(self.features).values
+        rows, wanted, places = (np.concatenate(one) for one in (features, targets, tasks))
+        return PatternRidge(rows, wanted, places, METADATA_PENALTY, False).predict(self.features).values
 
 
 def _or_none(measure: Callable[[], Any]) -> Any:

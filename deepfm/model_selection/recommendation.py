@@ -166,7 +166,7 @@ def recommend(
         probes=question.probed,
         interaction=share,
         fronts={cost: tuple(shelf.catalogue.models[at] for at in front) for cost, front in chosen.front.items()},
-        reasons=_reasons(question, answer, models, len(visible.training_tasks()), ranker is not None),
+        reasons=_reasons(question, models, len(visible.training_tasks()), ranker is not None),
         changes=_changes(question, chosen, limit, shelf.zoo is not None, share),
         notes=question.notes,
     )
@@ -232,9 +232,7 @@ def _interaction(shelf: Shelf, split: str | None) -> float | None:
         return None
 
 
-def _reasons(
-    question: Question, answer: Any, models: tuple[Recommended, ...], tasks: int, ranked: bool
-) -> tuple[str, ...]:
+def _reasons(question: Question, models: tuple[Recommended, ...], tasks: int, ranked: bool) -> tuple[str, ...]:
     found = [f"history: outcomes on {tasks} task{'s' * (tasks != 1)}"]
     if question.evidence.similarity is not None and question.tokens is not None:
         near = question.evidence.similarity[question.evidence.tasks.index(question.task)].copy()

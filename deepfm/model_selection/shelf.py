@@ -154,8 +154,8 @@ class Shelf:
             catalogue, outcomes = Catalogue.load(at.catalogue), Outcomes.load(at.outcomes)
         else:
             raise DataError(
-                f"{folder} holds no models; build some with deepfm zoo build --folder {folder}, or bring in a published "
-                "table with deepfm zoo import"
+                f"{folder} holds no models; build some with deepfm zoo build --folder {folder}, or bring in a "
+                "published table with deepfm zoo import"
             )
         if at.feedback.exists():
             outcomes = outcomes.joined(Outcomes.load(at.feedback))

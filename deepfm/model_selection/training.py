@@ -1,4 +1,4 @@
-"""The stage `train`: the auto-encoder, frozen; then the ranker; then the stacker's rows, each kept unless it changed."""
+"""The stage `train`: the auto-encoder, frozen; then the ranker; then the rows of the stacker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

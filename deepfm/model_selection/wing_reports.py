@@ -11,8 +11,8 @@ def bench_document(found: Bench) -> Document:
     """The leaderboards, one section a protocol, behind what bounds them."""
     blocks: list[Block] = [
         Paragraph(
-            f"{found.models} models on {found.tasks} tasks; {found.seconds:.0f} s of processor time on {found.machine}. "
-            "Intervals are 95 % bootstraps over tasks."
+            f"{found.models} models on {found.tasks} tasks; {found.seconds:.0f} s of processor time on "
+            f"{found.machine}. Intervals are 95 % bootstraps over tasks."
         )
     ]
     if found.ceiling is not None:
