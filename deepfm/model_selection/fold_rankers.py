@@ -1,4 +1,8 @@
-"""Rankers by fold: one network for each set of hidden tasks and models, which never saw any of these."""
+"""Rankers by fold: one network for each set of hidden tasks and models, which never saw any of these.
+
+Where a family of models is hidden, its whole group of families is, so that all folds of a group share a network that
+saw less than it might have.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -14,6 +18,7 @@ from deepfm.model_selection.tokens.dataset_tokens import DatasetTokens
 
 Array = NDArray[np.float64]
 Watch = Callable[[int], None]
+GROUPS = 4
 
 
 class FoldRankers:
@@ -26,6 +31,7 @@ class FoldRankers:
         embeddings: `(M, E)`, NaN for a model without one, which is not scored.
         settings: of the ranker.
         seed: of its training.
+        groups: of families, where families are hidden.
         watch: told how many networks have been trained.
 
     Example:
@@ -42,18 +48,21 @@ class FoldRankers:
         settings: RankerSettings,
         *,
         seed: int = 0,
+        groups: int = GROUPS,
         watch: Watch = lambda _: None,
     ) -> None:
         self.evidence, self.tokens, self.settings, self.seed, self.watch = evidence, tokens, settings, seed, watch
         self.known = np.isfinite(embeddings).all(axis=1)
         self.embeddings = np.asarray(embeddings, np.float32)[self.known]
+        names = sorted(set(evidence.families))
+        self._group = {name: at % groups for at, name in enumerate(names)}
         self._kept: dict[tuple[frozenset[int], frozenset[int]], dict[int, Array]] = {}
 
     def __call__(self, fold: Fold) -> Array:
         """The scores `(M,)` of the fold's task; NaN for models without an embedding, and for a task without tokens."""
-        key = fold.hidden_tasks, fold.hidden_models
+        key = fold.hidden_tasks, self._hidden(fold)
         if key not in self._kept:
-            self._kept[key] = self._scores(fold)
+            self._kept[key] = self._scores(*key)
             self.watch(len(self._kept))
         nothing = np.full(len(self.known), np.nan)
         return self._kept[key].get(fold.task, nothing)
@@ -74,9 +83,17 @@ class FoldRankers:
         """The ranker of everything that is not hidden."""
         return train_ranker(self.lists(hidden_tasks, hidden_models), self.settings, seed=self.seed)
 
-    def _scores(self, fold: Fold) -> dict[int, Array]:
-        model = self.trained(fold.hidden_tasks, fold.hidden_models)
-        wanted = fold.hidden_tasks or range(len(self.tokens))
+    def _hidden(self, fold: Fold) -> frozenset[int]:
+        """The fold's models, and all models of the groups that their families are in."""
+        families = self.evidence.families
+        if not fold.hidden_models or not families:
+            return fold.hidden_models
+        groups = {self._group[families[model]] for model in fold.hidden_models}
+        return frozenset(model for model, name in enumerate(families) if self._group[name] in groups)
+
+    def _scores(self, hidden_tasks: frozenset[int], hidden_models: frozenset[int]) -> dict[int, Array]:
+        model = self.trained(hidden_tasks, hidden_models)
+        wanted = hidden_tasks or range(len(self.tokens))
         return {task: self.of(model, its) for task in wanted if (its := self.tokens[task]) is not None}
 
     def of(self, model: SimilarityTransformerModel, tokens: DatasetTokens) -> Array:
