@@ -45,10 +45,14 @@ class JoinSettings:
 
 @dataclass(frozen=True)
 class ModelSelectionSettings:
-    """All stages, in their order."""
+    """All stages, in their order.
+
+    Before a network is trained, the analyser looks at it for about `analysis_seconds`; a critical risk stops.
+    """
 
     seed: int = setting(0, at_least=0)
     device: str = "cpu"
+    analysis_seconds: float = setting(8.0, above=0)
     build: BuildSettings = field(default_factory=BuildSettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)
     autoencoder: AutoEncoderSettings = field(default_factory=AutoEncoderSettings)
@@ -60,6 +64,7 @@ class ModelSelectionSettings:
 PRESETS = {
     "full": ModelSelectionSettings(),
     "ci": ModelSelectionSettings(
+        analysis_seconds=2.0,
         build=BUILDS["ci"],
         autoencoder=AutoEncoderSettings(num_epochs=20),
         ranker=RankerSettings(num_epochs=60),

@@ -142,7 +142,7 @@ def weight_states(shelf: Shelf) -> tuple[list[WeightTokens], list[WeightTokens]]
 
 def _train_autoencoder(shelf: Shelf, settings: ModelSelectionSettings) -> None:
     own, further = weight_states(shelf)
-    report = examine_autoencoder(further, settings.autoencoder, seed=settings.seed)
+    report = examine_autoencoder(further, settings.autoencoder, seed=settings.seed, budget=settings.analysis_seconds)
     encoder: WeightEncoder = train_autoencoder(further, settings.autoencoder, seed=settings.seed)
     at = shelf.folder
     encoder.save(at.networks)
@@ -155,7 +155,7 @@ def _train_ranker(shelf: Shelf, settings: ModelSelectionSettings, split: str | N
     found = trained(shelf, settings, split=split)
     assert found.rankers is not None  # the shelf has weights
     lists = found.rankers.lists(NOTHING_HIDDEN)
-    report = examine_ranker(lists, settings.ranker, seed=settings.seed)
+    report = examine_ranker(lists, settings.ranker, seed=settings.seed, budget=settings.analysis_seconds)
     model = found.rankers.trained(NOTHING_HIDDEN, NOTHING_HIDDEN)
     save_ranker(model, settings.ranker, shelf.folder.networks)
     write_text(shelf.folder.networks / "ranker.analysis.md", report.to_markdown())

@@ -134,7 +134,10 @@ def test_only_stages_whose_settings_changed_are_built_again(tmp_path):
     second, stages = built(longer)
     assert stages == {"outcomes"}
     assert second.manifest.recipe != first.manifest.recipe
-    assert built(dataclasses.replace(longer, tasks=dataclasses.replace(tiny.tasks, shots=41)))[1] == {"tasks", "outcomes"}
+    assert built(dataclasses.replace(longer, tasks=dataclasses.replace(tiny.tasks, shots=41)))[1] == {
+        "tasks",
+        "outcomes",
+    }
     assert built(longer, seed=1)[1] == {"models", "tasks", "outcomes"}
     fewer = dataclasses.replace(longer, models=dataclasses.replace(tiny.models, sources=("random",)))
     zoo, _ = built(fewer, seed=1)
