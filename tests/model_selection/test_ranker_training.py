@@ -57,8 +57,9 @@ def test_it_ranks_models_for_unseen_tasks(trained):
 
 
 def test_shuffled_outcomes_teach_nothing():
-    model = train_ranker(shuffled(tasks(24, worth=0)), replace(SETTINGS, num_epochs=30))
-    assert abs(mean_correlation(model, tasks(50, seed=9, worth=0))) < 0.2
+    lists, unseen, few = tasks(24, worth=0), tasks(50, seed=9, worth=0), replace(SETTINGS, num_epochs=20)
+    shuffles = [mean_correlation(train_ranker(shuffled(lists, seed), few), unseen) for seed in range(4)]
+    assert abs(np.mean(shuffles)) < 0.15
 
 
 def test_one_seed_gives_one_ranker_and_leaves_the_streams_alone(trained):

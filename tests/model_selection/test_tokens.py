@@ -22,6 +22,7 @@ from deepfm.model_selection.tokens import (
     task_embedding,
     task_similarity,
 )
+from deepfm.model_selection.tokens.clip import weights_file
 from deepfm.model_selection.tokens.dataset_tokens import DatasetMeta
 
 MEANS = FeatureEncoder("means", lambda rows: rows.mean(axis=(2, 3)))
@@ -212,6 +213,14 @@ def test_clip_weights_are_never_fetched(tiny_clip, tmp_path):
         ClipEncoder("ViT-B-32", weights="nowhere")
     with pytest.raises(DataError, match="CLIP model 'ViT' is unknown"):
         ClipEncoder("ViT", weights="openai")
+    assert list(tmp_path.iterdir()) == []
+    hub = tmp_path / "models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K"
+    kept = hub / "snapshots" / "one" / "open_clip_model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("one")
+    assert weights_file("ViT-B-32", "laion2b_s34b_b79k", str(tmp_path))[0] == kept
     (tmp_path / "broken.pt").write_bytes(b"broken")
     with pytest.raises(DataError, match="cannot be loaded into CLIP model tiny"):
         ClipEncoder("tiny", weights=tmp_path / "broken.pt")

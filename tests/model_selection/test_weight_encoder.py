@@ -1,6 +1,7 @@
 """The auto-encoder of weights: it rebuilds what it has not seen, is frozen, and codes each network by itself."""
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def network(seed):
     gain, shift = draw.uniform(0.2, 3), draw.normal()
     widths = [8, *draw.integers(4, 12, size=int(draw.integers(1, 4)))]
     state = {}
-    for at, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for at, (inputs, outputs) in enumerate(pairwise(widths)):
         state[f"{at}.weight"] = torch.from_numpy(gain * draw.normal(size=(outputs, inputs)) + 0.1 * shift).float()
         state[f"{at}.bias"] = torch.from_numpy(shift + 0.1 * draw.normal(size=outputs)).float()
     return state
