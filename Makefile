@@ -10,6 +10,9 @@ RUNS_DIR ?= outputs
 # A study that several commands go on with: its storage, and how many trials it has in all.
 HPO_STORAGE ?= sqlite:///outputs/hpo.db
 HPO_TRIALS ?= 20
+# A zoo of pre-trained models: where, and how large (full takes minutes, ci seconds).
+ZOO ?= outputs/zoo
+PRESET ?= full
 # CI sets PYTEST_ARGS to add coverage; by hand it narrows a run: make test PYTEST_ARGS="-k cin".
 PYTEST_ARGS ?=
 
@@ -41,7 +44,7 @@ PEER_fuxictr := fuxictr==2.3.10
 PEER_torch_rechub := torch-rechub==0.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare tune hpo-setup hpo-run results test lint format bench-peers bench-deepctr lock clean
+.PHONY: help install train evaluate compare tune hpo-setup hpo-run zoo results test lint format bench-peers bench-deepctr lock clean
 
 help:
 	@echo "make train [ARGS='key=value ...'] [CONFIG=FILE]   train to final test metrics"
@@ -50,6 +53,7 @@ help:
 	@echo "make tune [CONFIG=FILE] [ARGS='--trials 20 ...']  search for settings on validation, test the winner"
 	@echo "make hpo-setup [CONFIG=FILE]                      make the study in HPO_STORAGE, print its name"
 	@echo "make hpo-run [CONFIG=FILE] [HPO_TRIALS=20]        go on with it to so many trials in all"
+	@echo "make zoo [PRESET=ci] [ZOO=outputs/zoo]           build, train and compare a zoo; recommend for one of its tasks"
 	@echo "make test [PYTEST_ARGS='-k cin']                  run the tests"
 	@echo "make lint | format                                check, or mend, style and types"
 	@echo "make results                                      train the shipped configurations, write docs/results.md"
@@ -83,6 +87,12 @@ hpo-setup: $(READY)
 
 hpo-run: $(READY)
 	@$(RUN) tune $(CONFIG) --trials $(HPO_TRIALS) --storage $(HPO_STORAGE) $(ARGS)
+
+zoo: $(READY)
+	@$(RUN) zoo build --preset $(PRESET) --folder $(ZOO)
+	@$(RUN) zoo train --folder $(ZOO)
+	@$(RUN) zoo bench --folder $(ZOO)
+	@$(RUN) zoo recommend --folder $(ZOO) --data shapes_kind --probe
 
 results: $(READY)
 	$(BIN)/python benchmarks/movielens_results.py $(ARGS)
