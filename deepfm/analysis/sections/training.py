@@ -2,7 +2,7 @@
 
 from deepfm.analysis.measures.proof import Proof
 from deepfm.analysis.report import ModelReport
-from deepfm.analysis.sections.words import figures, skipped, table
+from deepfm.analysis.sections.words import figures, skipped, table, text
 from deepfm.reporting import Block, Code, Figure, Note, Paragraph, line_plot
 
 
