@@ -27,6 +27,7 @@ from deepfm.analysis.measures.precision import measure_precision
 from deepfm.analysis.measures.profile import measure_profile
 from deepfm.analysis.measures.proof import Proof, measure_proof
 from deepfm.analysis.measures.quantization import measure_quantization
+from deepfm.analysis.measures.rate_race import measure_rate_race
 from deepfm.analysis.measures.scaling import measure_scaling
 from deepfm.analysis.measures.start import measure_start
 from deepfm.analysis.measures.updates import measure_updates
@@ -42,7 +43,14 @@ from deepfm.errors import AnalysisError
 SWITCHES = ("scaling", "precision", "quantize", "profile")
 MEMORY_SHARE = 0.6  # of the free memory, that a step may take
 BUDGET = 60.0  # seconds in all, by default
-SHARES = {"latency": 0.11, "gradcheck": 0.07, "overfit": 0.1, "rates": 0.16, "proof": 0.22}  # of the budget, at most
+SHARES = {
+    "latency": 0.11,
+    "gradcheck": 0.07,
+    "overfit": 0.1,
+    "rates": 0.14,
+    "race": 0.13,
+    "proof": 0.2,
+}  # of the budget, at most
 T = TypeVar("T")
 Watch = Callable[[str], None]
 
@@ -204,7 +212,15 @@ def _training(
     if rates is None or noise is None or measured.start is None or updates is None:
         return measured, None, None
     start = measured.start
-    advice = part("recommendation", lambda: recommend(subject, rates, noise, start, updates))
+    first = part("recommendation", lambda: recommend(subject, rates, noise, start, updates))
+    if first is None:
+        return measured, None, None
+    race = part(
+        "rates side by side",
+        lambda: measure_rate_race(subject, rates, first.choice, budget_seconds=SHARES["race"] * budget),
+    )
+    measured = replace(measured, race=race)
+    advice = part("recommendation", lambda: recommend(subject, rates, noise, start, updates, race))
     if advice is None:
         return measured, None, None
     proof = part("proof", lambda: measure_proof(subject, advice.choice, budget_seconds=SHARES["proof"] * budget))

@@ -11,6 +11,7 @@ from torch import nn
 from deepfm.analysis.measures.learning_rate import LearningRates
 from deepfm.analysis.measures.noise import NoiseScale
 from deepfm.analysis.measures.proof import DEFAULT, Proof, TrainingChoice
+from deepfm.analysis.measures.rate_race import RateRace
 from deepfm.analysis.measures.start import Start
 from deepfm.analysis.measures.updates import Updates
 from deepfm.analysis.subject import Subject
@@ -81,13 +82,18 @@ class Recommendation:
 
 
 def recommend(
-    subject: Subject, rates: LearningRates, noise: NoiseScale, start: Start, updates: Updates
+    subject: Subject,
+    rates: LearningRates,
+    noise: NoiseScale,
+    start: Start,
+    updates: Updates,
+    race: RateRace | None = None,
 ) -> Recommendation:
     """Advice from the measures; what was not measured stays at the package's default and is said to."""
     attention = any(isinstance(part, nn.MultiheadAttention) for part in subject.model.modules())
     lines = [
         *_optimizer(attention),
-        _learning_rate(rates),
+        _learning_rate(rates, race),
         _scheduler(),
         _warm_up(attention, rates),
         _batch_size(subject, noise),
@@ -163,7 +169,17 @@ def _optimizer(attention: bool) -> Sequence[Line]:
     )
 
 
-def _learning_rate(rates: LearningRates) -> Line:
+def _learning_rate(rates: LearningRates, race: RateRace | None) -> Line:
+    if race is not None and race.chosen is not None and race.chosen != race.rates[0]:
+        pairs = zip(race.rates, race.losses, strict=True)
+        evidence = ", ".join(f"{_shown(rate)}: {_shown(loss)}" for rate, loss in pairs)
+        return Line(
+            "lr",
+            _rounded(race.chosen),
+            "the lowest loss of short runs from the rate of the range test (Smith, 2017) upwards",
+            f"loss by rate, {race.steps} steps: {evidence}",
+            "measured",
+        )
     if rates.suggestion is None:
         return Line(
             "lr",

@@ -25,6 +25,7 @@ from deepfm.analysis.measures.precision import Precision
 from deepfm.analysis.measures.profile import Profile
 from deepfm.analysis.measures.proof import Proof
 from deepfm.analysis.measures.quantization import Quantization
+from deepfm.analysis.measures.rate_race import RateRace
 from deepfm.analysis.measures.scaling import Scaling
 from deepfm.analysis.measures.start import Start
 from deepfm.analysis.measures.updates import Updates
@@ -76,6 +77,7 @@ class Measurements:
     start: Start | None = None
     overfit: Overfit | None = None
     rates: LearningRates | None = None
+    race: RateRace | None = None
     noise: NoiseScale | None = None
     updates: Updates | None = None
     scaling: Scaling | None = None

@@ -122,8 +122,8 @@ def measure_proof(
         seconds = (time.perf_counter() - started) / LOOKS
         steps = max(2 * LOOKS, min(steps, int(budget_seconds / (2 * seeds * seconds))))
         rows = steps * rows_of(training[0], subject.batch_dim)
-        ours = _runs(subject, recommended, training, held_out, seeds, rows)
-        theirs = _runs(subject, default, training, held_out, seeds, rows)
+        ours = short_runs(subject, recommended, training, held_out, seeds, rows)
+        theirs = short_runs(subject, default, training, held_out, seeds, rows)
     except Exception as error:
         return Proof(skipped=reason_of(error))
     difference, standard_error, verdict = compare(ours.losses, theirs.losses, start)
@@ -151,7 +151,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], start: float) -> tup
     return mean, error, "better" if mean < 0 else "worse"
 
 
-def _runs(
+def short_runs(
     subject: Subject,
     choice: TrainingChoice,
     training: Sequence[Batch],
@@ -159,6 +159,7 @@ def _runs(
     seeds: int,
     rows: int,
 ) -> ProofRuns:
+    """Runs of one configuration, a seed each, over so many rows of the training batches, judged on others."""
     given = min(rows_of(batch, subject.batch_dim) for batch in training)
     if choice.batch_rows is not None:
         choice = replace(choice, batch_rows=min(choice.batch_rows, given))

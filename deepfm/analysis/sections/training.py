@@ -2,7 +2,7 @@
 
 from deepfm.analysis.measures.proof import Proof
 from deepfm.analysis.report import ModelReport
-from deepfm.analysis.sections.words import figures, skipped, table
+from deepfm.analysis.sections.words import figures, skipped, table, text
 from deepfm.reporting import Block, Code, Figure, Note, Paragraph, line_plot
 
 
@@ -52,6 +52,13 @@ def _rates(report: ModelReport) -> list[Block]:
             curves, "Learning-rate range test", "learning rate", "smoothed loss", log_x=True, mark_x=rates.suggestion
         )
         blocks.append(Figure("Learning-rate range", drawn))
+    race = report.measured.race
+    if race is not None and race.chosen is not None:
+        rows = list(zip(race.rates, race.losses, strict=True))
+        caption = (
+            f"measured: short runs of {race.steps} steps, judged on the last batch but one; chosen {text(race.chosen)}"
+        )
+        blocks.append(table(("learning rate", "loss"), rows, caption))
     return blocks
 
 
