@@ -15,6 +15,7 @@ DATASETS: Mapping[str, Maker] = {
     "digits_plain": digits.plain,
     "digits_permuted": digits.permuted,
     "digits_inverted": digits.inverted,
+    "digits_noisy": digits.noisy,
     "digits_parity": digits.parity,
     "digits_rotation": digits.rotation,
     "digits_mirrored": digits.mirrored,
@@ -26,11 +27,11 @@ DATASETS: Mapping[str, Maker] = {
     "patches_rotation": patches.rotation,
     "patches_noise": patches.noise,
     "patches_blur": patches.blur,
-    "patches_gradient": patches.gradient,
     "patches_grain": patches.grain,
     "gratings_orientation": shapes.gratings_orientation,
     "gratings_frequency": shapes.gratings_frequency,
     "blobs_count": shapes.blobs_count,
+    "blobs_size": shapes.blobs_size,
     "shapes_kind": shapes.shapes_kind,
 }
 

@@ -11,6 +11,7 @@ from deepfm.model_selection.zoo.rows import SIDE, Draw, Rows
 from deepfm.utils.seeding import random_stream
 
 FOR_SOURCES = 897  # of 1,797 images; the others are for tasks
+NOISE = 0.25
 WITH_LOOP = (0, 6, 8, 9)
 TURNS = ("0", "90", "180", "270")
 
@@ -48,6 +49,13 @@ def textured(draw: Draw) -> Rows:
     """The ten digits on patches of photographs."""
     rows = plain(draw)
     images = np.maximum(rows.images * 0.8, texture(draw, len(rows)))
+    return _named(images, rows.labels, rows.classes)
+
+
+def noisy(draw: Draw) -> Rows:
+    """The ten digits under noise."""
+    rows = plain(draw)
+    images = np.clip(rows.images + draw.rng.normal(0, NOISE, rows.images.shape), 0, 1)
     return _named(images, rows.labels, rows.classes)
 
 

@@ -15,7 +15,6 @@ BLUR = (0.0, 1.0, 2.5)  # standard deviations, in pixels
 FLAT = 0.03  # patches whose pixels deviate less say nothing and are left out
 GAP = 8  # columns between the halves that neither uses
 GRAIN = 0.1  # the standard deviation of each kind of noise
-DIRECTIONS = ("right", "down", "left", "up")
 
 Photograph = NDArray[np.float32]
 
@@ -65,15 +64,6 @@ def blur(draw: Draw) -> Rows:
     level = draw.rng.integers(len(BLUR), size=draw.size)
     images, _ = _cut(draw, level)
     return _rows(images, level, tuple(f"{sigma:g}" for sigma in BLUR))
-
-
-def gradient(draw: Draw) -> Rows:
-    """Towards which side a patch grows lighter."""
-    images, _ = _cut(draw)
-    ramp = np.arange(SIDE) - (SIDE - 1) / 2
-    across, down = (images * ramp).sum((1, 2)), (images * ramp[:, None]).sum((1, 2))
-    label = np.where(np.abs(across) > np.abs(down), np.where(across > 0, 0, 2), np.where(down > 0, 1, 3))
-    return _rows(images, label, DIRECTIONS)
 
 
 def texture(draw: Draw, size: int) -> NDArray[np.float32]:

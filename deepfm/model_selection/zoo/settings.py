@@ -13,9 +13,9 @@ SOURCES = (
 )  # fmt: skip
 TASKS = (
     "digits_plain", "digits_permuted", "digits_inverted", "digits_rotation", "digits_mirrored", "digits_reshuffled",
-    "digits_permuted_parity", "digits_textured", "digits_loops",
-    "patches_photograph", "patches_noise", "patches_blur", "patches_gradient", "patches_grain",
-    "gratings_orientation", "gratings_frequency", "blobs_count", "shapes_kind",
+    "digits_permuted_parity", "digits_textured", "digits_noisy", "digits_loops",
+    "patches_photograph", "patches_noise", "patches_blur", "patches_grain",
+    "gratings_orientation", "gratings_frequency", "blobs_size", "shapes_kind",
 )  # fmt: skip
 ARCHITECTURES = ("mlp64x1", "mlp48x2", "cnn12x2", "cnn16x2n", "cnn12x3n")
 
@@ -103,8 +103,8 @@ PRESETS = {
         ),
         TaskSettings(
             names=(
-                "digits_permuted", "digits_inverted", "digits_mirrored", "patches_photograph", "patches_noise",
-                "gratings_orientation", "blobs_count", "shapes_kind",
+                "digits_permuted", "digits_inverted", "digits_mirrored", "digits_textured", "patches_photograph",
+                "gratings_orientation", "blobs_size", "shapes_kind",
             ),
             seeds=2,
         ),

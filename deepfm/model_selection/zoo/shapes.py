@@ -8,6 +8,7 @@ from deepfm.model_selection.zoo.rows import SIDE, Draw, Rows
 ORIENTATIONS = 6
 FREQUENCIES = (0.1, 0.17, 0.24, 0.31)  # cycles a pixel
 BLOBS = (1, 2, 3, 4, 5)
+WIDTHS = (0.5, 0.8, 1.2, 1.8)  # standard deviations, in pixels
 KINDS = ("square", "disc", "cross", "ring")
 
 _DOWN, _ACROSS = np.mgrid[:SIDE, :SIDE].astype(np.float64)
@@ -30,15 +31,15 @@ def gratings_frequency(draw: Draw) -> Rows:
 def blobs_count(draw: Draw) -> Rows:
     """How many blobs there are."""
     label = draw.rng.integers(len(BLOBS), size=draw.size)
-    images = np.zeros((draw.size, SIDE, SIDE))
-    places = np.argsort(
-        draw.rng.random((draw.size, 16)), axis=1
-    )  # cells of a 4 x 4 grid, so that no two blobs fall together
-    for number in range(max(BLOBS)):
-        down, across = (2 * part + draw.rng.uniform(0.2, 0.8, draw.size) for part in np.divmod(places[:, number], 4))
-        here = (number < np.asarray(BLOBS)[label]) * draw.rng.uniform(0.6, 1, draw.size)
-        images += here[:, None, None] * np.exp(-_squared_distance(down, across) / (2 * 0.7**2))
+    images = _blobs(np.asarray(BLOBS)[label], np.full(draw.size, 0.7), draw.rng)
     return _noisy(images, label, tuple(str(one) for one in BLOBS), 0.05, draw.rng)
+
+
+def blobs_size(draw: Draw) -> Rows:
+    """How wide the one to three blobs of an image are."""
+    label = draw.rng.integers(len(WIDTHS), size=draw.size)
+    images = _blobs(draw.rng.integers(1, 4, size=draw.size), np.asarray(WIDTHS)[label], draw.rng)
+    return _noisy(images, label, tuple(f"{one:g}" for one in WIDTHS), 0.05, draw.rng)
 
 
 def shapes_kind(draw: Draw) -> Rows:
@@ -66,6 +67,17 @@ def _grating(
     along = np.cos(angle)[:, None, None] * _ACROSS + np.sin(angle)[:, None, None] * _DOWN
     phase = rng.uniform(0, 2 * np.pi, len(angle))[:, None, None]
     return 0.5 + 0.4 * np.sin(2 * np.pi * frequency[:, None, None] * along + phase)
+
+
+def _blobs(count: NDArray[np.int64], width: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """So many blobs an image, each in a cell of its own of a 4 x 4 grid, so that no two fall together."""
+    images = np.zeros((len(count), SIDE, SIDE))
+    places = np.argsort(rng.random((len(count), 16)), axis=1)
+    for number in range(count.max()):
+        down, across = (2 * part + rng.uniform(0.2, 0.8, len(count)) for part in np.divmod(places[:, number], 4))
+        height = (number < count) * rng.uniform(0.6, 1, len(count))
+        images += height[:, None, None] * np.exp(-_squared_distance(down, across) / (2 * width[:, None, None] ** 2))
+    return images
 
 
 def _squared_distance(down: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
