@@ -223,15 +223,18 @@ def train_autoencoder(
 
 
 def untrained_encoder(networks: Sequence[Network], settings: AutoEncoderSettings, seed: int = 0) -> WeightEncoder:
-    """An encoder with the constants of these training networks and weights of the seed.
+    """An encoder with the constants of these training networks, that begins with their principal components.
 
     Raises:
         DataError: as `WeightEncoder.embed`.
     """
     values, mask = pad_weight_tokens(as_tokens(networks))
     with own_streams(seed, CPU):
-        model = new_autoencoder(settings)
-    return WeightEncoder(model, Standardisation.fit(values[mask]), settings, content_hash(values, mask))
+        encoder = WeightEncoder(
+            new_autoencoder(settings), Standardisation.fit(values[mask]), settings, content_hash(values, mask)
+        )
+    encoder.model.begin_with_components(*encoder.prepared(networks))
+    return encoder
 
 
 def as_tokens(networks: Sequence[Network]) -> list[WeightTokens]:
