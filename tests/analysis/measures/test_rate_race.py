@@ -26,15 +26,15 @@ def line_subject(batches=5):
 
 def test_a_rate_that_is_too_small_loses():
     found = measure_rate_race(line_subject(), found_rate(0.01))
-    assert found.rates == pytest.approx((0.01, 0.03))
-    assert found.losses[0] > found.losses[1]
-    assert found.chosen == found.rates[1]
+    assert found.rates == pytest.approx((1e-3, 0.01, 0.03))  # the default among them
+    assert found.losses[0] > found.losses[1] > found.losses[2]
+    assert found.chosen == found.rates[2]
     assert found.steps == 24
 
 
 def test_no_rate_above_the_last_stable_one_is_run():
     found = measure_rate_race(line_subject(), found_rate(0.01, last_stable=0.02))
-    assert found.rates == (0.01,)
+    assert found.rates == (1e-3, 0.01)
 
 
 def test_without_a_range_test_the_default_begins():
