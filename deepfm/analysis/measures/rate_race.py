@@ -26,7 +26,8 @@ class RateRace:
     Args:
         rates: in rising order.
         losses: of each, the mean over seeds of the best loss on the last batch but one; infinite where it diverged.
-        chosen: the rate with the lowest loss; of those within 1 % the smallest. None where nothing was run.
+        chosen: the rate with the lowest loss; of those within 1 % the default or else the smallest. None where nothing
+            was run.
         steps: of each run.
         skipped: why nothing was run.
     """
@@ -40,7 +41,7 @@ class RateRace:
     SOURCES: ClassVar[dict[str, str]] = {
         "rates": "derived: the suggestion of the range test, 3 times it up to the last stable rate, and the default",
         "losses": "measured: short runs through the training loop, judged on the last batch but one",
-        "chosen": "derived: the lowest loss; of those within 1 % the smallest rate",
+        "chosen": "derived: the lowest loss; of those within 1 % the default or else the smallest rate",
         "steps": "assumed: one pass over the batches given, and 24 at least",
     }
 
@@ -95,4 +96,5 @@ def _best(rates: Sequence[float], losses: Sequence[float]) -> float:
     lowest = min(losses)
     if not math.isfinite(lowest):
         return rates[0]
-    return next(rate for rate, loss in zip(rates, losses, strict=True) if loss <= lowest + AHEAD * abs(lowest))
+    alike = [rate for rate, loss in zip(rates, losses, strict=True) if loss <= lowest + AHEAD * abs(lowest)]
+    return DEFAULT.lr if DEFAULT.lr in alike else alike[0]

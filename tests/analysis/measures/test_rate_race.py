@@ -41,7 +41,8 @@ def test_without_a_range_test_the_default_begins():
     assert measure_rate_race(line_subject(), found_rate(None)).rates[0] == 1e-3
 
 
-def test_the_smallest_of_those_that_are_alike_wins():
+def test_of_those_that_are_alike_the_default_or_the_smallest_wins():
+    assert _best((0.0008, 0.001, 0.0024), (1.0, 1.005, 1.1)) == 0.001
     assert _best((1.0, 3.0, 10.0), (1.005, 1.0, 2.0)) == 1.0
     assert _best((1.0, 3.0, 10.0), (1.1, 1.0, 1.0)) == 3.0
     assert _best((1.0, 3.0, 10.0), (math.inf, math.inf, math.inf)) == 1.0
