@@ -48,7 +48,7 @@ SHARES = {
     "gradcheck": 0.07,
     "overfit": 0.1,
     "rates": 0.14,
-    "race": 0.13,
+    "race": 0.2,
     "proof": 0.2,
 }  # of the budget, at most
 T = TypeVar("T")

@@ -170,13 +170,13 @@ def _optimizer(attention: bool) -> Sequence[Line]:
 
 
 def _learning_rate(rates: LearningRates, race: RateRace | None) -> Line:
-    if race is not None and race.chosen is not None and race.chosen != race.rates[0]:
+    if race is not None and race.chosen is not None and race.chosen != rates.suggestion:
         pairs = zip(race.rates, race.losses, strict=True)
         evidence = ", ".join(f"{_shown(rate)}: {_shown(loss)}" for rate, loss in pairs)
         return Line(
             "lr",
             _rounded(race.chosen),
-            "the lowest loss of short runs from the rate of the range test (Smith, 2017) upwards",
+            "the lowest loss of short runs at the rate of the range test (Smith, 2017), above it and by default",
             f"loss by rate, {race.steps} steps: {evidence}",
             "measured",
         )

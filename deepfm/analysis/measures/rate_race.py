@@ -1,4 +1,4 @@
-"""Short runs at two learning rates: a range test says what is safe, these say what learns faster."""
+"""Short runs at a few learning rates: a range test says what is safe, these say what learns faster."""
 
 import math
 import time
@@ -24,9 +24,10 @@ class RateRace:
     """What short runs reached.
 
     Args:
-        rates: in rising order; the first is the range test's, or the default where that found none.
+        rates: in rising order.
         losses: of each, the mean over seeds of the best loss on the last batch but one; infinite where it diverged.
-        chosen: the rate with the lowest loss; of those within 1 % the smallest. None where nothing was run.
+        chosen: the rate with the lowest loss; of those within 1 % the default or else the smallest. None where nothing
+            was run.
         steps: of each run.
         skipped: why nothing was run.
     """
@@ -38,9 +39,9 @@ class RateRace:
     skipped: str | None = None
 
     SOURCES: ClassVar[dict[str, str]] = {
-        "rates": "derived: the suggestion of the range test, and 3 times it up to the last stable rate",
+        "rates": "derived: the suggestion of the range test, 3 times it up to the last stable rate, and the default",
         "losses": "measured: short runs through the training loop, judged on the last batch but one",
-        "chosen": "derived: the lowest loss; of those within 1 % the smallest rate",
+        "chosen": "derived: the lowest loss; of those within 1 % the default or else the smallest rate",
         "steps": "assumed: one pass over the batches given, and 24 at least",
     }
 
@@ -60,14 +61,17 @@ def measure_rate_race(
     Args:
         rates: what the range test found.
         choice: everything but the rate.
-        budget_seconds: of all runs together; where they would take longer, nothing is run.
+        seeds: of each rate; one where more would not fit the budget.
+        budget_seconds: of all runs together; where one seed would take longer, nothing is run.
     """
     batches = subject.training_batches
     if len(batches) < FEWEST_BATCHES:
         return RateRace(skipped=f"{len(batches)} batches; rates are told apart from {FEWEST_BATCHES} on")
     first = choice.lr if rates.suggestion is None else rates.suggestion
     most = math.inf if rates.last_stable is None else rates.last_stable
-    candidates = [first * factor for factor in FACTORS if factor == 1.0 or first * factor <= most]
+    candidates = sorted(
+        {DEFAULT.lr, *(first * factor for factor in FACTORS if factor == 1.0 or first * factor <= most)}
+    )
     training, judge = batches[:-2], batches[-2:-1]
     try:
         refuse_probe(subject)
@@ -76,6 +80,7 @@ def measure_rate_race(
         short_runs(subject, replace(choice, lr=first), training, judge, 1, LOOKS * given)
         seconds = (time.perf_counter() - started) / LOOKS
         steps = max(2 * LOOKS, len(training))
+        seeds = max(1, min(seeds, int(budget_seconds / (steps * len(candidates) * seconds))))
         if steps * len(candidates) * seeds * seconds > budget_seconds:
             return RateRace(skipped=f"{steps} steps at {len(candidates)} rates do not fit into {budget_seconds:.0f} s")
         runs = [
@@ -91,4 +96,5 @@ def _best(rates: Sequence[float], losses: Sequence[float]) -> float:
     lowest = min(losses)
     if not math.isfinite(lowest):
         return rates[0]
-    return next(rate for rate, loss in zip(rates, losses, strict=True) if loss <= lowest + AHEAD * abs(lowest))
+    alike = [rate for rate, loss in zip(rates, losses, strict=True) if loss <= lowest + AHEAD * abs(lowest)]
+    return DEFAULT.lr if DEFAULT.lr in alike else alike[0]

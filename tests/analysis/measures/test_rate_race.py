@@ -26,22 +26,23 @@ def line_subject(batches=5):
 
 def test_a_rate_that_is_too_small_loses():
     found = measure_rate_race(line_subject(), found_rate(0.01))
-    assert found.rates == pytest.approx((0.01, 0.03))
-    assert found.losses[0] > found.losses[1]
-    assert found.chosen == found.rates[1]
+    assert found.rates == pytest.approx((1e-3, 0.01, 0.03))  # the default among them
+    assert found.losses[0] > found.losses[1] > found.losses[2]
+    assert found.chosen == found.rates[2]
     assert found.steps == 24
 
 
 def test_no_rate_above_the_last_stable_one_is_run():
     found = measure_rate_race(line_subject(), found_rate(0.01, last_stable=0.02))
-    assert found.rates == (0.01,)
+    assert found.rates == (1e-3, 0.01)
 
 
 def test_without_a_range_test_the_default_begins():
     assert measure_rate_race(line_subject(), found_rate(None)).rates[0] == 1e-3
 
 
-def test_the_smallest_of_those_that_are_alike_wins():
+def test_of_those_that_are_alike_the_default_or_the_smallest_wins():
+    assert _best((0.0008, 0.001, 0.0024), (1.0, 1.005, 1.1)) == 0.001
     assert _best((1.0, 3.0, 10.0), (1.005, 1.0, 2.0)) == 1.0
     assert _best((1.0, 3.0, 10.0), (1.1, 1.0, 1.0)) == 3.0
     assert _best((1.0, 3.0, 10.0), (math.inf, math.inf, math.inf)) == 1.0
