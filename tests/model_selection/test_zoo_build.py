@@ -1,6 +1,8 @@
 """A zoo's folder: built whole, gone on with after an interruption, opened only when complete."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -86,21 +88,11 @@ def test_further_states_are_of_the_same_network_and_none_has_outcomes(zoo, name)
                                    other["body.0.weight" if "cnn" in name else "body.1.weight"])  # fmt: skip
 
 
-def test_a_build_with_the_same_seed_is_the_same(zoo, tmp_path):
-    stages = []
-    again = build_zoo(SMALL, tmp_path / "again", seed=3, on_progress=lambda stage, done, total: stages.append(stage))
-    assert again.outcomes.rows.equals(zoo.outcomes.rows)
-    for name in zoo.catalogue.models:
-        one, other = zoo.model(name).state, again.model(name).state
-        assert all(torch.equal(one[key], other[key]) for key in one)
-    assert list(dict.fromkeys(stages)) == ["models", "tasks", "outcomes"]
-
-
 class StoppedError(Exception):
     pass
 
 
-def test_an_interrupted_build_is_refused_and_goes_on(zoo, tmp_path):
+def test_an_interrupted_build_is_refused_and_goes_on_to_what_it_would_have_been(zoo, tmp_path):
     def interrupt(stage, done, total):
         if stage == "outcomes" and done == 1:
             raise StoppedError
@@ -113,6 +105,9 @@ def test_an_interrupted_build_is_refused_and_goes_on(zoo, tmp_path):
     finished = build_zoo(SMALL, tmp_path / "z", seed=3, on_progress=lambda stage, done, total: stages.add(stage))
     assert stages == {"outcomes"}
     assert finished.outcomes.rows.equals(zoo.outcomes.rows)
+    for name in zoo.catalogue.models:
+        one, other = zoo.model(name).state, finished.model(name).state
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_only_stages_whose_settings_changed_are_built_again(tmp_path):
@@ -155,7 +150,7 @@ def test_folders_that_are_no_zoo_are_refused(tmp_path, zoo):
     other = tmp_path / "other"
     other.mkdir()
     for change, message in [
-        ({"version": 99}, "is of version 99; expected 1; build it again"),
+        ({"version": 99}, "is of version 99; expected 1; delete it and build it again"),
         ({"settings": {"models": {"stpes": 3}}}, "models.stpes = 3 is not a setting"),
         ({"seed": 4}, "half built: its models are missing or of other settings"),
     ]:
@@ -164,7 +159,7 @@ def test_folders_that_are_no_zoo_are_refused(tmp_path, zoo):
             Zoo.open(other)
     for text in ("seed: 3", "[", "- 1"):
         (other / "zoo.yaml").write_text(text)
-        with pytest.raises(DataError, match="build the zoo again"):
+        with pytest.raises(DataError, match="delete the zoo and build it again"):
             Zoo.open(other)
 
 
@@ -179,7 +174,9 @@ def test_damaged_and_unknown_parts_are_named(zoo, tmp_path):
     cut = tmp_path / "cut.safetensors"
     for content in (whole[: len(whole) // 2], b"", whole[:4]):
         cut.write_bytes(content)
-        with pytest.raises(DataError, match=r"cut\.safetensors are missing or damaged; build the zoo again"):
+        with pytest.raises(
+            DataError, match=r"cut\.safetensors are missing or damaged; delete the zoo and build it again"
+        ):
             ZooModel.load(cut)
     state = zoo.model("digits_plain-mlp64x1").state
     with pytest.raises(DataError, match="are not those of a mlp64x1 with 3 classes"):
@@ -217,3 +214,12 @@ def test_settings_that_cannot_be_built_are_refused(tree, message):
 
 def test_a_catalogue_of_a_zoo_loads_alone(zoo):
     assert Catalogue.load(zoo.layout.catalogue).weights_of("random-mlp64x1").is_file()
+
+
+def test_presets_are_read_without_torch_and_scikit_learn():
+    code = (
+        "import sys; from deepfm.model_selection.zoo import PRESETS, BuildSettings; assert PRESETS; "
+        "print({'torch', 'sklearn', 'polars'} & set(sys.modules))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (answer.stdout, answer.stderr) == ("set()\n", "")

@@ -1,6 +1,7 @@
 """Building a zoo: models, tasks and outcomes, each stage whole or not at all."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def build_zoo(
     for stage in STAGES:
         if manifest.has(stage):
             continue
-        stages[stage](layout, manifest, lambda done, total, stage=stage: on_progress(stage, done, total))  # type: ignore[misc]
+        stages[stage](layout, manifest, functools.partial(on_progress, stage))
         manifest = manifest.with_stage(stage)
         manifest.save(layout)
     return Zoo.open(folder)

@@ -1,6 +1,7 @@
 """The images that scikit-learn brings along: handwritten digits and two photographs."""
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def load_photographs() -> tuple[NDArray[np.float32], ...]:
     )
 
 
-def _datasets():  # type: ignore[no-untyped-def] # sklearn has no types
+def _datasets() -> Any:
     try:
         import sklearn.datasets
     except ImportError as error:

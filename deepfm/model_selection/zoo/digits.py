@@ -106,5 +106,5 @@ def _reordered(images: NDArray[np.float32], seed: int, which: str) -> NDArray[np
     return images.reshape(len(images), -1)[:, order].reshape(images.shape)
 
 
-def _named(images: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> Rows:
+def _named(images: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str]) -> Rows:
     return Rows(np.ascontiguousarray(images, dtype=np.float32), labels, tuple(classes))

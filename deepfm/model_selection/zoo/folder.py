@@ -120,13 +120,14 @@ class Manifest:
                 f"{layout.folder} is no zoo: it has no {path.name}; build one with deepfm zoo build"
             ) from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"{path} cannot be read as YAML; build the zoo again") from error
+            raise DataError(f"{path} cannot be read as YAML; delete the zoo and build it again") from error
         names = ("version", "seed", "stages", "settings")
         if not isinstance(plain, dict) or any(name not in plain for name in names):
-            raise DataError(f"{path} is damaged; expected {', '.join(names)}; build the zoo again")
+            raise DataError(f"{path} is damaged; expected {', '.join(names)}; delete the zoo and build it again")
         if plain["version"] != VERSION:
             raise DataError(
-                f"the zoo {layout.folder} is of version {plain['version']!r}; expected {VERSION}; build it again"
+                f"the zoo {layout.folder} is of version {plain['version']!r}; expected {VERSION}; "
+                "delete it and build it again"
             )
         return cls(build_settings(BuildSettings, plain["settings"]), plain["seed"], plain["stages"] or {})
 
@@ -239,4 +240,4 @@ def load_task(path: Path, name: str) -> TransferTask:
         pool, test = (Rows(arrays[f"{part}_images"], arrays[f"{part}_labels"], classes) for part in ("train", "test"))
         return TransferTask(name, pool, test, arrays["shots"])
     except (RunError, KeyError) as error:
-        raise DataError(f"the task {path} is missing or damaged; build the zoo again") from error
+        raise DataError(f"the task {path} is missing or damaged; delete the zoo and build it again") from error

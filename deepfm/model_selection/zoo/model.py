@@ -1,6 +1,6 @@
 """A pre-trained model of the zoo: its features, and what it says of its source's classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class ZooModel:
         except RuntimeError as error:
             raise DataError(
                 f"the weights of model {self.name!r} are not those of a {self.architecture} with {len(self.classes)} "
-                "classes; build the zoo again"
+                "classes; delete the zoo and build it again"
             ) from error
         return network.eval()
 
@@ -97,11 +97,12 @@ class ZooModel:
         return self._in_chunks(images, lambda rows: network(rows).softmax(-1))
 
     @torch.inference_mode()
-    def _in_chunks(self, images, of):  # type: ignore[no-untyped-def]
+    def _in_chunks(self, images: NDArray[np.float32], of: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
             raise DataError(f"images have shape {images.shape}; expected (n, {SIDE}, {SIDE}) in grey; resize them")
         rows = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-        return torch.cat([of(part) for part in rows.split(CHUNK)]).numpy()
+        answer: NDArray[np.float32] = torch.cat([of(part) for part in rows.split(CHUNK)]).numpy()
+        return answer
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, whole or not at all."""
@@ -139,13 +140,15 @@ def load_states(path: Path) -> tuple[list[dict[str, Tensor]], dict[str, str]]:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"the weights {path} are missing or damaged; build the zoo again") from error
+        raise DataError(f"the weights {path} are missing or damaged; delete the zoo and build it again") from error
     states: dict[int, dict[str, Tensor]] = {}
     for key, weight in tensors.items():
         number, _, name = key.partition(".")
         if not number.isdigit() or not name:
-            raise DataError(f"{path} has a tensor {key!r}; expected the weights of a zoo; build the zoo again")
+            raise DataError(
+                f"{path} has a tensor {key!r}; expected the weights of a zoo; delete the zoo and build it again"
+            )
         states.setdefault(int(number), {})[name] = weight
     if not states:
-        raise DataError(f"{path} holds no weights; build the zoo again")
+        raise DataError(f"{path} holds no weights; delete the zoo and build it again")
     return [states[number] for number in sorted(states)], about

@@ -1,5 +1,6 @@
 """The networks of the zoo: a body that gives features, and a linear head."""
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -135,6 +136,7 @@ def _cnn(channels: int, strides: tuple[int, ...], normed: bool, classes: int) ->
     return Network(nn.Sequential(*layers), channels * side * side, classes)
 
 
+@functools.cache
 def _shifts(side: int, stride: int) -> Tensor:
     """Which input pixel each output pixel sees through each kernel cell: `(9, side², (side/stride)²)`, flattened."""
     cells = torch.eye(KERNEL * KERNEL).reshape(-1, 1, KERNEL, KERNEL)

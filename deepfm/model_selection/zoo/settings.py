@@ -25,8 +25,8 @@ class ModelSettings:
     """How models are pre-trained.
 
     Each source trains each architecture once for the zoo and, for whoever learns from weights, `state_seeds` times
-    more, of which `checkpoints` evenly spaced states are kept. `rows` images a
-    source (digits: the 897 that there are), a fifth of them held out.
+    more, of which `checkpoints` evenly spaced states are kept. A source has `rows` images (one of digits the 897 that
+    there are), a fifth of them held out.
     """
 
     sources: tuple[str, ...] = setting(SOURCES, choices=SOURCES, not_empty=True)
