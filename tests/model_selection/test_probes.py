@@ -18,11 +18,12 @@ from deepfm.model_selection.probes import (
     nce,
     neighbour_accuracy,
     ridge_accuracy,
+    ridge_explained,
     run_probes,
     standardised,
 )
 
-ON_FEATURES = (logme, h_score, neighbour_accuracy, ridge_accuracy)
+ON_FEATURES = (logme, h_score, neighbour_accuracy, ridge_accuracy, ridge_explained)
 
 
 def planted(rows=60, width=8, classes=3, apart=1.5, seed=0):
@@ -124,6 +125,26 @@ def test_ridge_leaves_out_as_refits_do(penalty, width):
         weights = np.linalg.solve(with_one.T @ with_one + held, with_one.T @ indicators[kept])
         right.append(np.append(features[row], 1) @ weights)
     assert ridge_accuracy(features, labels, penalty=penalty) == np.mean(np.argmax(right, axis=1) == labels)
+    others = (7 - indicators) / 20  # of 21 rows seven are of each class
+    expected = 1 - ((right - indicators) ** 2).sum() / ((others - indicators) ** 2).sum()
+    assert ridge_explained(features, labels, penalty=penalty) == pytest.approx(expected)
+
+
+def test_the_ridge_penalty_is_the_one_with_the_least_error_where_none_is_given():
+    features, labels = planted(30, 25, apart=0.7)
+    tried = [ridge_explained(features, labels, penalty=each) for each in (1e-4, 1e-2, 1.0, 1e2)]
+    assert ridge_explained(features, labels, penalty=None) >= max(tried)
+    assert 0 <= ridge_accuracy(features, labels, penalty=None) <= 1
+
+
+def test_logme_with_an_intercept_takes_the_means_off():
+    features, labels = planted(30, 5)
+    centred, indicators = features - features.mean(axis=0), np.eye(3)[labels] - 1 / 3
+    with_intercept = logme(features + 100, labels, intercept=True)
+    assert with_intercept == pytest.approx(logme_of_targets(centred, indicators))
+    assert run_probes(features, labels).values["logme"] == pytest.approx(
+        logme(standardised(features), labels, intercept=True)
+    )
 
 
 @pytest.mark.parametrize("neighbours", [1, 3])
@@ -190,9 +211,10 @@ def test_shuffled_labels_are_at_chance():
     features, labels = planted(100, 30, classes=4, apart=2.0)
     results = [run_probes(features, rng.permutation(labels)).values for _ in range(12)]
     # what features without a signal have: LogME that of no features, H-score little of the most, 3
-    empty = logme(np.zeros((100, 1)), labels)
+    empty = logme(np.zeros((100, 1)), labels, intercept=True)
     assert abs(np.mean([each["logme"] for each in results]) - empty) < 0.01
     assert np.mean([each["h_score"] for each in results]) < 0.8
+    assert np.mean([each["ridge_explained"] for each in results]) < 0.02
     for name in ("neighbour", "ridge"):
         assert np.mean([each[name] for each in results]) < 0.25 + 0.04
 
@@ -202,6 +224,7 @@ def test_features_that_say_nothing_score_what_is_known_without_them():
     values = run_probes(np.full((6, 4), 0.1), labels).values
     assert values["h_score"] == 0.0
     assert values["ridge"] == pytest.approx(0.5)
+    assert values["ridge_explained"] == 0.0
     assert values["neighbour"] == pytest.approx((3 * 2 / 5 + 2 * 1 / 5) / 6)
     assert np.isfinite(values["logme"])
     assert np.isnan(values["leep"])
@@ -236,7 +259,7 @@ def test_seconds_are_told_of_what_ran():
     features, labels = planted(100, 64)
     results = run_probes(features, labels)
     print({name: f"{1e3 * seconds:.2f} ms" for name, seconds in results.seconds.items()})
-    assert set(results.seconds) == {"decomposition", "logme", "h_score", "neighbour", "ridge"}
+    assert set(results.seconds) == {"decomposition", "logme", "h_score", "neighbour", "ridge", "ridge_explained"}
     assert results.total_seconds == pytest.approx(sum(results.seconds.values()))
 
 

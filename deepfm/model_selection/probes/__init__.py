@@ -5,7 +5,7 @@ from deepfm.model_selection.probes.leep import leep
 from deepfm.model_selection.probes.logme import logme, logme_of_targets
 from deepfm.model_selection.probes.nce import nce
 from deepfm.model_selection.probes.neighbours import neighbour_accuracy
-from deepfm.model_selection.probes.ridge import ridge_accuracy
+from deepfm.model_selection.probes.ridge import ridge_accuracy, ridge_explained
 from deepfm.model_selection.probes.run import PROBES, ProbeResults, run_probes
 from deepfm.model_selection.probes.standardise import standardised
 
@@ -19,6 +19,7 @@ __all__ = [
     "nce",
     "neighbour_accuracy",
     "ridge_accuracy",
+    "ridge_explained",
     "run_probes",
     "standardised",
 ]

@@ -13,24 +13,28 @@ CLOSE_ENOUGH = 1e-4  # between two steps, of the ratio's logarithm; the evidence
 Float = NDArray[np.float64]
 
 
-def logme(features: ArrayLike, labels: ArrayLike) -> float:
+def logme(features: ArrayLike, labels: ArrayLike, *, intercept: bool = False) -> float:
     """The maximum log evidence of one-vs-rest labels, the mean over classes and rows (You et al., 2021, section 4).
 
     It changes with the scale of the features and favours wide ones: probe standardised features (`run_probes` does),
-    and let a stacker learn what it is worth.
+    and let a stacker learn what it is worth. Features that were centred hold no constant, so that without an intercept
+    the share of a class counts as noise.
 
     Args:
-        features: `(n, D)`, taken as they are, without an intercept.
+        features: `(n, D)`.
         labels: `(n,)`, classes.
+        intercept: whether to take their means off features and labels; the paper takes them as they are.
 
     Raises:
         DataError: as `ProbeRows.of` does.
     """
-    return logme_of_rows(ProbeRows.of(features, labels))
+    return logme_of_rows(ProbeRows.of(features, labels), intercept=intercept)
 
 
-def logme_of_rows(rows: ProbeRows) -> float:
+def logme_of_rows(rows: ProbeRows, *, intercept: bool = True) -> float:
     """`logme` of rows that were checked."""
+    if intercept:
+        return float(log_evidence(rows.centred, rows.indicators - rows.indicators.mean(axis=0)).mean())
     return float(log_evidence(rows.decomposition, rows.indicators).mean())
 
 

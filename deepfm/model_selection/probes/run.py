@@ -12,7 +12,7 @@ from deepfm.model_selection.probes.leep import leep
 from deepfm.model_selection.probes.logme import logme_of_rows
 from deepfm.model_selection.probes.nce import nce
 from deepfm.model_selection.probes.neighbours import neighbour_accuracy_of_rows
-from deepfm.model_selection.probes.ridge import ridge_accuracy_of_rows
+from deepfm.model_selection.probes.ridge import ridge_accuracy_of_rows, ridge_explained_of_rows
 from deepfm.model_selection.probes.rows import ProbeRows
 from deepfm.model_selection.probes.standardise import standardised
 
@@ -21,6 +21,7 @@ ON_FEATURES: Mapping[str, Callable[[ProbeRows], float]] = {
     "h_score": h_score_of_rows,
     "neighbour": neighbour_accuracy_of_rows,
     "ridge": ridge_accuracy_of_rows,
+    "ridge_explained": ridge_explained_of_rows,
 }
 ON_SOURCE: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {"leep": leep, "nce": nce}
 PROBES = (*ON_FEATURES, *ON_SOURCE)
@@ -52,6 +53,10 @@ def run_probes(
     groups: ArrayLike | None = None,
 ) -> ProbeResults:
     """Run every probe on features z-scored per group of dimensions, which are decomposed once for all of them.
+
+    LogME has an intercept here: for 60 models on 18 tasks of the zoo and three draws of 100 shots that raised its mean
+    weighted tau from .534 to .576 and lowered regret@1 from .028 to .017. The ridge's penalty is fixed: chosen by its
+    error instead, its accuracy went from .568 and .031 to .490 and .039.
 
     Args:
         features: `(n, D)`.
