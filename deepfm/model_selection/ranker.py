@@ -72,8 +72,8 @@ class SimilarityTransformerModel(nn.Module):
         self.blocks = nn.ModuleList(
             [_Block(hidden_size, num_heads, inner, dropout, attend_to_models) for _ in range(num_layers)]
         )
-        self.norm, self.head = nn.LayerNorm(hidden_size), nn.Linear(hidden_size, 1)
-        nn.init.zeros_(self.head.bias)
+        # no biases: the same for all models, they change no order, and would drift on rounding errors
+        self.norm, self.head = nn.LayerNorm(hidden_size, bias=False), nn.Linear(hidden_size, 1, bias=False)
 
     def fit_inputs(self, tokens: NDArray[np.floating], embeddings: NDArray[np.floating]) -> None:
         """Fix the constants that inputs are standardised by: those of training tokens `(n, F)` and embeddings `(m, E)`.

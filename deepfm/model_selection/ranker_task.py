@@ -1,6 +1,7 @@
 """Training the ranker by the engine's loop, and scoring with it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from deepfm.model_selection.network_files import fill, load_weights, own_streams
 from deepfm.model_selection.network_settings import RankerSettings
 from deepfm.model_selection.ranker import SimilarityTransformerModel
 from deepfm.model_selection.ranking_lists import PaddedLists, RankingList, pad_lists, standardised_targets
-from deepfm.utils.seeding import random_stream
+from deepfm.model_selection.ranking_parts import drawn_parts
 
 VERSION = 1
 NAME = "ranker"
@@ -60,7 +61,9 @@ class RankerTask(Task):
         self.lists = pad_lists(lists, standardised_targets(lists))
         if not (np.sum(~np.isnan(self.lists.targets), axis=1) > 1).any():
             raise DataError("no task has outcomes of two models; the ranker needs at least one pair to learn from")
-        self.held_out = _on(device, pad_lists(held_out, standardised_targets(held_out, lists))) if held_out else None
+        self.held_out = (
+            on_device(pad_lists(held_out, standardised_targets(held_out, lists)), device) if held_out else None
+        )
         self.metric = "held_out_loss" if held_out else None
 
     def num_batches(self) -> int:
@@ -69,13 +72,8 @@ class RankerTask(Task):
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Every task once, in an order and in parts that seed and epoch decide."""
-        draw = random_stream("ranker parts", self.seed, epoch)
-        order = draw.permutation(len(self.lists))
-        for number in range(self.num_batches()):
-            rows = order[number * self.settings.batch_size :][: self.settings.batch_size]
-            part = some_of(self.lists, rows, self.settings, draw)
-            if number >= start:
-                yield _on(self.device, part)
+        for part in islice(drawn_parts(self.lists, self.settings, self.seed, epoch), start, None):
+            yield on_device(part.of(self.lists), self.device)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The mean ranking loss of the batch's tasks, and their number."""
@@ -102,7 +100,7 @@ def untrained_ranker(lists: Sequence[RankingList], settings: RankerSettings) -> 
     if not lists:
         raise DataError("there is no task to learn to rank from; expected at least one list")
     model = new_ranker(lists[0].tokens.shape[1], lists[0].embeddings.shape[1], settings)
-    model.fit_inputs(*_training_inputs(lists))
+    model.fit_inputs(*training_inputs(lists))
     return model
 
 
@@ -197,24 +195,7 @@ def load_ranker(folder: Path) -> SimilarityTransformerModel:
     return model.eval()
 
 
-def some_of(
-    lists: PaddedLists, rows: NDArray[np.integer], settings: RankerSettings, draw: np.random.Generator
-) -> PaddedLists:
-    """Some measured models and some tokens of some lists, at least two models and one token of each that has them."""
-    targets = lists.targets[rows]
-    measured = ~np.isnan(targets)
-    wanted = np.ceil(settings.model_share * measured.sum(axis=1)).astype(np.int64).clip(2, settings.max_models)
-    places = np.argsort(np.where(measured, draw.random(targets.shape), 2.0), axis=1)[:, : wanted.max()]
-    taken = (np.arange(places.shape[1]) < wanted[:, None]) & np.take_along_axis(measured, places, axis=1)
-    chosen = np.where(taken, np.take_along_axis(targets, places, axis=1), np.nan).astype(np.float32)
-    mask = lists.token_mask[rows]
-    chance = np.where(mask, draw.random(mask.shape), 2.0)
-    kept = np.ceil(settings.token_share * mask.sum(axis=1))
-    token_mask = mask & (np.argsort(np.argsort(chance, axis=1), axis=1) < kept[:, None])
-    return PaddedLists(lists.tokens[rows], token_mask, lists.embeddings[rows[:, None], places], chosen, taken)
-
-
-def _training_inputs(lists: Sequence[RankingList]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def training_inputs(lists: Sequence[RankingList]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """All tokens, and the embeddings of measured models, each array that lists share once."""
     tokens = np.concatenate([one.tokens for one in lists])
     measured: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
@@ -225,7 +206,8 @@ def _training_inputs(lists: Sequence[RankingList]) -> tuple[NDArray[np.float32],
     return tokens, np.concatenate([embeddings[known] for embeddings, known in measured.values()])
 
 
-def _on(device: torch.device, lists: PaddedLists) -> Batch:
+def on_device(lists: PaddedLists, device: torch.device) -> Batch:
+    """The lists as tensors: tokens, embeddings, their masks, and targets."""
     parts = (lists.tokens, lists.embeddings, lists.token_mask, lists.model_mask, lists.targets)
     tokens, embeddings, token_mask, model_mask, targets = (torch.from_numpy(part).to(device) for part in parts)
     return tokens, embeddings, token_mask, model_mask, targets

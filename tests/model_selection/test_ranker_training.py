@@ -14,11 +14,11 @@ from deepfm.model_selection.ranker_task import (
     load_ranker,
     save_ranker,
     score,
-    some_of,
     train_ranker,
     untrained_ranker,
 )
 from deepfm.model_selection.ranking_lists import RankingList, pad_lists, standardised_targets
+from deepfm.model_selection.ranking_parts import Part, drawn_parts
 
 SETTINGS = RankerSettings(num_epochs=100, hidden_size=16, num_heads=2, num_layers=1, lr=5e-3, warmup_steps=5)
 MODELS = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
@@ -98,7 +98,10 @@ def test_parts_are_a_function_of_seed_and_epoch_and_hold_measured_models_alone()
     assert torch.equal(late[0][1], first[2][1])
     assert not all(torch.equal(one[1], two[1]) for one, two in zip(first, task.batches(3), strict=True))
     padded = pad_lists(lists)
-    part = some_of(padded, np.arange(7), small, np.random.default_rng(0))
+    whole = replace(small, batch_size=7)
+    drawn = next(drawn_parts(padded, whole, 0, 1))
+    order = np.argsort(drawn.rows)
+    part = Part(*(each[order] for each in (drawn.rows, drawn.places, drawn.taken, drawn.token_mask))).of(padded)
     assert part.model_mask.sum(1).tolist() == [15, 15, 3, 15, 15, 15, 15]
     assert not np.isnan(part.targets[part.model_mask]).any()
     assert np.isnan(part.targets[~part.model_mask]).all()
@@ -130,7 +133,7 @@ def test_targets_are_in_deviations_with_a_floor_from_the_training_tasks():
 
 def test_held_out_tasks_decide_which_epoch_is_best():
     lists = tasks(10)
-    settings = replace(SETTINGS, num_epochs=30, early_stopping_patience=3)
+    settings = replace(SETTINGS, num_epochs=30, early_stopping_patience=30)
     wrong = shuffled(lists[8:], 1)
     stopped = train_ranker(lists[:8], settings, held_out=wrong)
     ran = train_ranker(lists[:8], settings)
