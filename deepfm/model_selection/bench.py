@@ -16,7 +16,7 @@ from deepfm.model_selection.metadata import MetadataEncoder
 from deepfm.model_selection.methods import Chance, Given, Method, OneProbe, SimilarTasks, Stack, SumOfZ
 from deepfm.model_selection.pattern_ridge import PatternRidge
 from deepfm.model_selection.prior import normal_scores
-from deepfm.model_selection.protocols import PROTOCOLS, Fold, Protocol
+from deepfm.model_selection.protocols import PROTOCOLS, Fold, Protocol, folds
 from deepfm.model_selection.settings import ModelSelectionSettings
 from deepfm.model_selection.shelf import Shelf
 from deepfm.model_selection.stacker import Stacker, StackerSettings
@@ -101,6 +101,8 @@ def bench(
         if protocol != "unseen task" and len(set(evidence.families)) < 2:
             continue
         watch(protocol)
+        if found.rankers is not None:
+            found.rankers.prepare([fold for fold, _ in folds(evidence, protocol)])
         boards.append(evaluate(evidence, _methods(shelf, found, settings, protocol), protocol))
     values = shelf.outcomes.by_seed(evidence.models, evidence.tasks, split=split).values
     return Bench(

@@ -33,6 +33,7 @@ LABELS = {
     "h_score": "H-score",
     "neighbour": "k-NN",
     "ridge": "ridge",
+    "ridge_explained": "ridge R²",
     "leep": "LEEP",
     "nce": "NCE",
 }  # what the probes are called in tables

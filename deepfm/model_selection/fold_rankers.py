@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deepfm.model_selection.network_settings import RankerSettings
 from deepfm.model_selection.protocols import Evidence, Fold
 from deepfm.model_selection.ranker import SimilarityTransformerModel
+from deepfm.model_selection.ranker_stack import train_rankers
 from deepfm.model_selection.ranker_task import score, train_ranker
 from deepfm.model_selection.ranking_lists import RankingList
 from deepfm.model_selection.tokens.dataset_tokens import DatasetTokens
@@ -22,7 +23,7 @@ GROUPS = 4
 
 
 class FoldRankers:
-    """Trains a ranker when a fold is first asked for, and keeps its scores.
+    """Trains a ranker when a fold is first asked for, many at once where they are prepared, and keeps their scores.
 
     Args:
         evidence: whose outcomes are learned, but for what a fold hides.
@@ -61,11 +62,27 @@ class FoldRankers:
     def __call__(self, fold: Fold) -> Array:
         """The scores `(M,)` of the fold's task; NaN for models without an embedding, and for a task without tokens."""
         key = fold.hidden_tasks, self._hidden(fold)
-        if key not in self._kept:
-            self._kept[key] = self._scores(*key)
-            self.watch(len(self._kept))
+        self.prepare([fold])
         nothing = np.full(len(self.known), np.nan)
         return self._kept[key].get(fold.task, nothing)
+
+    def prepare(self, folds: Sequence[Fold]) -> None:
+        """Train what these folds need and is not there, all networks together."""
+        needed = dict.fromkeys((fold.hidden_tasks, self._hidden(fold)) for fold in folds)
+        keys = [key for key in needed if key not in self._kept]
+        if not keys:
+            return
+        lists = self.lists(frozenset())
+        names = [self.evidence.tasks.index(one.name) for one in lists]
+        places = np.flatnonzero(self.known)
+        hidden = []
+        for tasks, models in keys:
+            rows = np.isin(names, list(tasks))[:, None] | np.isin(places, list(models))[None]
+            hidden.append(np.broadcast_to(rows, (len(lists), len(places))).copy())
+        for key, model in zip(keys, train_rankers(lists, hidden, self.settings, seed=self.seed), strict=True):
+            wanted = key[0] or range(len(self.tokens))
+            self._kept[key] = {task: self.of(model, its) for task in wanted if (its := self.tokens[task]) is not None}
+        self.watch(len(self._kept))
 
     def lists(self, hidden_tasks: frozenset[int], hidden_models: frozenset[int] = frozenset()) -> list[RankingList]:
         """What may be learned from: tasks with tokens, without what is hidden."""
@@ -90,11 +107,6 @@ class FoldRankers:
             return fold.hidden_models
         groups = {self._group[families[model]] for model in fold.hidden_models}
         return frozenset(model for model, name in enumerate(families) if self._group[name] in groups)
-
-    def _scores(self, hidden_tasks: frozenset[int], hidden_models: frozenset[int]) -> dict[int, Array]:
-        model = self.trained(hidden_tasks, hidden_models)
-        wanted = hidden_tasks or range(len(self.tokens))
-        return {task: self.of(model, its) for task in wanted if (its := self.tokens[task]) is not None}
 
     def of(self, model: SimilarityTransformerModel, tokens: DatasetTokens) -> Array:
         """A ranker's scores `(M,)` for a data set."""

@@ -28,6 +28,7 @@ TINY = [
     *("ranker.num_epochs=8", "ranker.hidden_size=16", "analysis_seconds=0.5"),
 ]
 MODELS = 8
+PROBES = ["LogME", "H-score", "k-NN", "ridge", "ridge R²", "LEEP", "NCE"]
 TOLD = ["feedback", "add", "--model", "random-mlp64x1", "--dataset"]
 
 
@@ -68,7 +69,7 @@ def test_all_artefacts_are_there_and_kept_while_they_are_true(folder, settings):
     shelf = Shelf.open(folder)
     assert len(shelf.catalogue) == MODELS
     assert set(shelf.tokens) == set(shelf.tasks)
-    assert shelf.probes.probes == ["LogME", "H-score", "k-NN", "ridge", "LEEP", "NCE"]
+    assert shelf.probes.probes == PROBES
     at = shelf.folder
     files = [at.embeddings, at.rows, at.networks / "ranker.safetensors", at.networks / "autoencoder.safetensors"]
     before = {path: path.stat().st_mtime_ns for path in files}
@@ -127,7 +128,7 @@ class TestRecommend:
         found = json.loads(figures.read_text())
         assert [one["place"] for one in found["models"]] == [1, 2, 3, 4, 5]
         assert found["considered"] == MODELS
-        assert found["probes"] == ["LogME", "H-score", "k-NN", "ridge", "LEEP", "NCE"]
+        assert found["probes"] == PROBES
         assert all(0 <= one["expected"] <= 1 for one in found["models"])
         scores = [one["score"] for one in found["models"]]
         assert scores == sorted(scores, reverse=True)
