@@ -66,7 +66,8 @@ class ModelAutoEncoder(nn.Module):
         self.straight_out = nn.Linear(code_size, STRAIGHT_PLACES * token_width)
         inner = 4 * hidden_size
         self.unfold, self.place = nn.Linear(code_size, inner), nn.Linear(PLACE_SIZE, inner, bias=False)
-        self.decoder = nn.Sequential(nn.GELU(), nn.Linear(inner, inner), nn.GELU(), nn.Linear(inner, token_width))
+        self.decoder = nn.Sequential(nn.GELU(), nn.Linear(inner, inner), nn.GELU())
+        self.rebuilt = nn.Linear(inner, token_width)
 
     def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Codes `(B, E)` of layers `(B, L, W)`.
@@ -95,7 +96,7 @@ class ModelAutoEncoder(nn.Module):
     def decode(self, codes: Tensor, layers: int) -> Tensor:
         """The first `layers` layers `(B, L, W)` of codes `(B, E)`."""
         places = place_codes(layers, codes)  # (1, L, P)
-        curved = self.decoder(self.unfold(codes)[:, None] + self.place(places))
+        curved = self.rebuilt(self.decoder(self.unfold(codes)[:, None] + self.place(places)))
         straight = self.straight_out(codes).unflatten(1, (STRAIGHT_PLACES, self.token_width))
         tokens: Tensor = curved + straight_places(layers, codes) @ straight
         return tokens
@@ -118,13 +119,13 @@ class ModelAutoEncoder(nn.Module):
         axes = np.linalg.svd(laid_out - mean, full_matrices=False)[2][: self.code_size]
         known = slice(len(axes))
         into, out = self.straight_in, self.straight_out
-        into.weight[known].copy_(torch.from_numpy(axes))
-        into.bias.zero_()[known].copy_(torch.from_numpy(-axes @ mean))
-        out.weight[:, known].copy_(torch.from_numpy(axes.T))
-        out.bias.copy_(torch.from_numpy(mean))
-        for part in (into.weight[len(axes) :], out.weight[:, len(axes) :], self.code.weight, self.decoder[-1].weight):
+        into.weight[known].copy_(torch.from_numpy(axes).float())
+        into.bias.zero_()[known].copy_(torch.from_numpy(-axes @ mean).float())
+        out.weight[:, known].copy_(torch.from_numpy(axes.T).float())
+        out.bias.copy_(torch.from_numpy(mean).float())
+        for part in (into.weight[len(axes) :], out.weight[:, len(axes) :], self.code.weight, self.rebuilt.weight):
             part.mul_(CURVED_SHARE)
-        self.decoder[-1].bias.zero_()
+        self.rebuilt.bias.zero_()
 
     def _laid_out(self, tokens: Tensor) -> Tensor:
         """Layers `(B, L, W)` as one vector `(B, STRAIGHT_PLACES * W)`, in the frequencies of their places."""

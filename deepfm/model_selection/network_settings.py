@@ -42,6 +42,8 @@ class NetworkSettings(LoopSettings):
 class AutoEncoderSettings(NetworkSettings):
     """The auto-encoder of weights: codes of `code_size`, read out by `num_queries` learned queries."""
 
+    num_epochs: int = setting(40, at_least=1, also=("epochs", "max_epochs"))
+    hidden_size: int = setting(32, at_least=1)
     num_layers: int = setting(1, at_least=1)
     dropout: float = setting(0.0, at_least=0, below=1)
     code_size: int = setting(512, at_least=1)

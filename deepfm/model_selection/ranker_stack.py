@@ -32,6 +32,9 @@ class StackedRankers(nn.Module):
         members: K rankers of the same sizes.
     """
 
+    template: SimilarityTransformerModel
+    weights: nn.ParameterList
+
     def __init__(self, members: Sequence[SimilarityTransformerModel]) -> None:
         super().__init__()
         self.__dict__["template"] = members[0]  # its form alone is used, so its weights are none of this module's
@@ -83,6 +86,7 @@ class StackTask(Task):
         device: where the model is.
     """
 
+    model: StackedRankers
     metric = None
 
     def __init__(
