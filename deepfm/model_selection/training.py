@@ -18,7 +18,8 @@ from deepfm.model_selection.shelf import Shelf, key_of
 from deepfm.model_selection.stacker import Stacker
 from deepfm.model_selection.weight_encoder import WeightEncoder, train_autoencoder
 from deepfm.model_selection.weights import WeightTokens, weight_tokens
-from deepfm.utils.io import load_arrays, save_arrays, write_text
+from deepfm.reporting import write_markdown
+from deepfm.utils.io import load_arrays, save_arrays
 
 STAGES = ("autoencoder", "ranker", "stacker")
 SECTIONS = {
@@ -146,7 +147,7 @@ def _train_autoencoder(shelf: Shelf, settings: ModelSelectionSettings) -> None:
     encoder: WeightEncoder = train_autoencoder(further, settings.autoencoder, seed=settings.seed)
     at = shelf.folder
     encoder.save(at.networks)
-    write_text(at.networks / "autoencoder.analysis.md", report.to_markdown())
+    write_markdown(report.to_document(), at.networks / "autoencoder.analysis.md")
     save_arrays(at.embeddings, {"models": np.array(shelf.catalogue.models, np.str_), "codes": encoder.embed(own)})
     at.finish("autoencoder", stage_key(shelf, settings, "autoencoder"))
 
@@ -158,5 +159,5 @@ def _train_ranker(shelf: Shelf, settings: ModelSelectionSettings, split: str | N
     report = examine_ranker(lists, settings.ranker, seed=settings.seed, budget=settings.analysis_seconds)
     model = found.rankers.trained(NOTHING_HIDDEN, NOTHING_HIDDEN)
     save_ranker(model, settings.ranker, shelf.folder.networks)
-    write_text(shelf.folder.networks / "ranker.analysis.md", report.to_markdown())
+    write_markdown(report.to_document(), shelf.folder.networks / "ranker.analysis.md")
     shelf.folder.finish("ranker", stage_key(shelf, settings, "ranker"))
