@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepfm.errors import DataError
-from deepfm.model_selection.embedding import LABELS, as_the_zoo_sees, encoder_of, probe_task, tokens_of, zoo_models
+from deepfm.model_selection.embedding import as_the_zoo_sees, encoder_of, probe_task, tokens_of, zoo_models
 from deepfm.model_selection.images import LabelledRows, read_dataset
 from deepfm.model_selection.probe_scores import ProbeScores
 from deepfm.model_selection.protocols import Evidence
@@ -150,6 +150,3 @@ def _some(labels: NDArray[np.int64], most: int) -> NDArray[np.intp]:
     if len(labels) <= most:
         return np.arange(len(labels))
     return split_shots(labels, most, random_stream("rows to probe"))[0]
-
-
-PROBE_NAMES = tuple(LABELS.values())

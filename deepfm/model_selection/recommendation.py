@@ -17,7 +17,8 @@ from deepfm.model_selection.scores import RankedScores
 from deepfm.model_selection.selector import Selection, select
 from deepfm.model_selection.settings import ModelSelectionSettings
 from deepfm.model_selection.shelf import Shelf
-from deepfm.model_selection.training import trained
+from deepfm.model_selection.stacker import TrainingRows
+from deepfm.model_selection.training import stage_key, trained
 from deepfm.model_selection.variance import LITTLE, variance_shares
 
 Array = NDArray[np.float64]
@@ -140,11 +141,12 @@ def recommend(
         )
     stacker = trained(shelf, settings, split=split).stacker
     levels = [name for name in LEVELS if name in question.evidence.probes]
-    answer, expected, left_out = expect(stacker, visible, levels=levels)
+    rows = _rows(shelf, settings, question, stacker.features(visible)[0])
+    rows = stacker.training_rows(visible) if rows is None else rows
+    answer, expected, left_out = expect(stacker, visible, rows, levels)
     measured = ~np.isnan(question.reached) & (not question.judge)
     promise = np.where(measured, question.reached, expected.values)
     scores = RankedScores(promise) if measured.any() else answer.scores
-    rows = stacker.training_rows(visible)
     chosen = select(shelf.catalogue, scores, promise, limit, top, rows, left_out.scores)
     ranker = _ranker_places(shelf, settings, question)
     models = tuple(
@@ -170,6 +172,17 @@ def recommend(
         changes=_changes(question, chosen, limit, shelf.zoo is not None, share),
         notes=question.notes,
     )
+
+
+def _rows(
+    shelf: Shelf, settings: ModelSelectionSettings, question: Question, features: tuple[str, ...]
+) -> TrainingRows | None:
+    """What `train` left for the stack; None where it is of other outcomes, or saw those of the task in question."""
+    at = shelf.folder
+    if question.judge or not at.rows.exists() or not at.is_done("stacker", stage_key(shelf, settings, "stacker")):
+        return None
+    rows = TrainingRows.load(at.rows)
+    return rows if rows.names == features else None
 
 
 def _recommended(

@@ -97,11 +97,6 @@ def above(
     return build_settings(ModelSelectionSettings, _merged(settings_to_dict(settings), tree))
 
 
-def same_stage(one: ModelSelectionSettings, other: ModelSelectionSettings, sections: Sequence[str]) -> bool:
-    """Whether two configurations agree on some sections, and on the seed."""
-    return one.seed == other.seed and all(getattr(one, name) == getattr(other, name) for name in sections)
-
-
 def stage_dict(settings: ModelSelectionSettings, sections: Sequence[str]) -> dict[str, object]:
     """Some sections, and the seed, as plain data."""
     plain = settings_to_dict(settings)
