@@ -141,7 +141,7 @@ def recommend(
         )
     stacker = trained(shelf, settings, split=split).stacker
     levels = [name for name in LEVELS if name in question.evidence.probes]
-    rows = _rows(shelf, settings, question, stacker.features(visible)[0])
+    rows = _rows(shelf, settings, question, stacker.features(visible)[0], split)
     rows = stacker.training_rows(visible) if rows is None else rows
     answer, expected, left_out = expect(stacker, visible, rows, levels)
     measured = ~np.isnan(question.reached) & (not question.judge)
@@ -175,11 +175,15 @@ def recommend(
 
 
 def _rows(
-    shelf: Shelf, settings: ModelSelectionSettings, question: Question, features: tuple[str, ...]
+    shelf: Shelf, settings: ModelSelectionSettings, question: Question, features: tuple[str, ...], split: str | None
 ) -> TrainingRows | None:
     """What `train` left for the stack; None where it is of other outcomes, or saw those of the task in question."""
     at = shelf.folder
-    if question.judge or not at.rows.exists() or not at.is_done("stacker", stage_key(shelf, settings, "stacker")):
+    if (
+        question.judge
+        or not at.rows.exists()
+        or not at.is_done("stacker", stage_key(shelf, settings, "stacker", split))
+    ):
         return None
     rows = TrainingRows.load(at.rows)
     return rows if rows.names == features else None

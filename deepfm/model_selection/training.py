@@ -72,7 +72,7 @@ def train(
         if "autoencoder" in wanted and not at.is_done("autoencoder", stage_key(shelf, settings, "autoencoder")):
             watch("the auto-encoder of weights")
             _train_autoencoder(shelf, settings)
-        if "ranker" in wanted and not at.is_done("ranker", stage_key(shelf, settings, "ranker")):
+        if "ranker" in wanted and not at.is_done("ranker", stage_key(shelf, settings, "ranker", split)):
             watch("the ranker")
             _train_ranker(shelf, settings, split)
     found = trained(shelf, settings, split=split)
@@ -81,7 +81,7 @@ def train(
         everything = found.evidence.seen(Fold(0, NOTHING_HIDDEN))
         rows = found.stacker.training_rows(everything)
         rows.save(at.rows)
-        at.finish("stacker", stage_key(shelf, settings, "stacker"), {"features": list(rows.names)})
+        at.finish("stacker", stage_key(shelf, settings, "stacker", split), {"features": list(rows.names)})
     return found
 
 
@@ -100,10 +100,10 @@ def trained(shelf: Shelf, settings: ModelSelectionSettings, *, split: str | None
     return Trained(evidence, rankers, Stacker(settings.stacker, given))
 
 
-def stage_key(shelf: Shelf, settings: ModelSelectionSettings, stage: str) -> str:
+def stage_key(shelf: Shelf, settings: ModelSelectionSettings, stage: str, split: str | None = None) -> str:
     """What a stage depends on: settings, the stages before it, and the outcomes where it learns from them."""
     learned = "" if stage == "autoencoder" else key_of(shelf.outcomes.rows.write_json())
-    return key_of(embed_key(shelf, settings), learned, stage_dict(settings, SECTIONS[stage]))
+    return key_of(embed_key(shelf, settings), learned, split, stage_dict(settings, SECTIONS[stage]))
 
 
 def embeddings_of(shelf: Shelf, settings: ModelSelectionSettings) -> NDArray[np.float32]:
@@ -160,4 +160,4 @@ def _train_ranker(shelf: Shelf, settings: ModelSelectionSettings, split: str | N
     model = found.rankers.trained(NOTHING_HIDDEN, NOTHING_HIDDEN)
     save_ranker(model, settings.ranker, shelf.folder.networks)
     write_markdown(report.to_document(), shelf.folder.networks / "ranker.analysis.md")
-    shelf.folder.finish("ranker", stage_key(shelf, settings, "ranker"))
+    shelf.folder.finish("ranker", stage_key(shelf, settings, "ranker", split))

@@ -13,6 +13,7 @@ from deepfm.cli import main
 from deepfm.model_selection.recommendation import recommend
 from deepfm.model_selection.settings import above, load_wing_settings
 from deepfm.model_selection.shelf import Shelf
+from deepfm.model_selection.stacker import Stacker
 from deepfm.model_selection.training import stage_key, trained
 from deepfm.model_selection.zoo.rows import Draw
 from deepfm.model_selection.zoo.shapes import shapes_kind
@@ -151,6 +152,19 @@ class TestRecommend:
         for one in task.models:
             assert one.reached == pytest.approx(reached.values[reached.models.index(one.model), at])
             assert not one.measured
+
+    def test_the_stacks_stage_is_used_where_it_saw_nothing_of_the_task(self, folder, settings, images, monkeypatch):
+        answer = recommend(folder, settings, str(images), top=MODELS)
+
+        def made_anew(*_):
+            raise AssertionError("made anew")
+
+        monkeypatch.setattr(Stacker, "training_rows", made_anew)
+        assert recommend(folder, settings, str(images), top=MODELS).to_dict() == answer.to_dict()
+        with pytest.raises(AssertionError, match="made anew"):
+            recommend(folder, settings, "shapes_kind")
+        with pytest.raises(AssertionError, match="made anew"):
+            recommend(folder, above(settings, overrides=["stacker.penalty=0.5"]), str(images))
 
     def test_a_budget(self, folder, settings):
         found = recommend(folder, settings, "shapes_kind", budget="params<=5k", top=MODELS)
