@@ -198,8 +198,8 @@ class TestRealData:
     def test_two_epochs_learn(self, movielens_dir, tmp_path, model):
         run = tmp_path / model
         own = [f"data.data_dir={movielens_dir}", "data.source=files", "training.num_epochs=2", f"output_dir={run}"]
-        # The protocol's 999 candidates and the shipped CIN would make xDeepFM the longest part of the suite.
-        own += ["data.num_neg_eval=199", "cin.layer_sizes=[32,32]"]
+        # The protocol's 999 candidates and the shipped widths would make these the longest part of the suite.
+        own += ["data.num_neg_eval=199", "cin.layer_sizes=[32,32]", "attention.attention_dim=16"]
         config = ROOT / "configs" / f"{model}_movielens.yaml"
         assert main(["train", "--quiet", "--config", str(config), "--override", *own, "device=cpu"]) == 0
         found = results(run)
