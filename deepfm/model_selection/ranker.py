@@ -78,13 +78,18 @@ class SimilarityTransformerModel(nn.Module):
     def fit_inputs(self, tokens: NDArray[np.floating], embeddings: NDArray[np.floating]) -> None:
         """Fix the constants that inputs are standardised by: those of training tokens `(n, F)` and embeddings `(m, E)`.
 
+        Each feature of tokens has a deviation of its own. Embeddings share that of their widest feature: codes and
+        components are ordered by what they tell, and blown up to one size the last ones would be noise.
+
         Raises:
             DataError: there is none of one, or a value is not finite.
         """
-        for name, rows in (("token", tokens), ("embedding", embeddings)):
-            fitted = Standardisation.fit(rows)
-            for part, values in (("means", fitted.means), ("deviations", fitted.deviations)):
-                getattr(self, f"{name}_{part}").copy_(torch.from_numpy(values))
+        of_tokens, of_models = Standardisation.fit(tokens), Standardisation.fit(embeddings)
+        widest = float(embeddings.std(axis=0, dtype=np.float64).max()) or 1.0
+        self.token_means.copy_(torch.from_numpy(of_tokens.means))
+        self.token_deviations.copy_(torch.from_numpy(of_tokens.deviations))
+        self.embedding_means.copy_(torch.from_numpy(of_models.means))
+        self.embedding_deviations.fill_(widest)
 
     def forward(
         self,

@@ -1,5 +1,6 @@
 """The ranker: what must not change a model's logit, what must, and gradients to both inputs."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -105,6 +106,11 @@ def test_inputs_are_standardised_by_the_constants_that_were_fitted():
         ranker.token_deviations.copy_(scale)
         close(ranker(seen * scale + shift, asked), plain, 1e-4)
     assert "token_means" in ranker.state_dict()
+    rows = draw(50, E).numpy() * np.linspace(0.1, 3, E, dtype=np.float32)
+    ranker.fit_inputs(draw(20, F).numpy(), rows)
+    assert ranker.embedding_deviations.tolist() == pytest.approx([rows.std(axis=0).max()] * E, rel=1e-5)
+    ranker.fit_inputs(draw(20, F).numpy(), np.ones((3, E), np.float32))
+    assert torch.isfinite(ranker(seen, asked)).all()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from deepfm.model_selection.ranker_task import (
 from deepfm.model_selection.ranking_lists import RankingList, pad_lists, standardised_targets
 from deepfm.model_selection.ranking_parts import Part, drawn_parts
 
-SETTINGS = RankerSettings(num_epochs=100, hidden_size=16, num_heads=2, num_layers=1, lr=5e-3, warmup_steps=5)
+SETTINGS = RankerSettings(
+    num_epochs=100, hidden_size=16, num_heads=2, num_layers=1, lr=5e-3, warmup_steps=5, model_share=0.7
+)
 MODELS = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
 
 
@@ -57,8 +59,8 @@ def test_it_ranks_models_for_unseen_tasks(trained):
 
 
 def test_shuffled_outcomes_teach_nothing():
-    lists, unseen, few = tasks(24, worth=0), tasks(50, seed=9, worth=0), replace(SETTINGS, num_epochs=20)
-    shuffles = [mean_correlation(train_ranker(shuffled(lists, seed), few), unseen) for seed in range(4)]
+    lists, unseen, few = tasks(24, worth=0), tasks(50, seed=9, worth=0), replace(SETTINGS, num_epochs=12)
+    shuffles = [mean_correlation(train_ranker(shuffled(lists, seed), few), unseen) for seed in range(3)]
     assert abs(np.mean(shuffles)) < 0.15
 
 
