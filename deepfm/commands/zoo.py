@@ -143,6 +143,7 @@ def _bench(args: argparse.Namespace) -> int:
     from deepfm.model_selection.wing_reports import bench_document
     from deepfm.reporting import print_table
 
+    _check_output(args)
     shelf = Shelf.open(args.folder)
     found = bench(shelf, _settings(args), args.protocol, split=args.split, watch=_say(args))
     for board in found.boards:
@@ -161,6 +162,7 @@ def _recommend(args: argparse.Namespace) -> int:
     from deepfm.model_selection.wing_reports import recommendation_document, recommendation_table, sentences
     from deepfm.reporting import print_table
 
+    _check_output(args)
     found = recommend(
         args.folder,
         _settings(args),
@@ -204,17 +206,21 @@ def _settings(args: argparse.Namespace) -> "ModelSelectionSettings":
 def _write(args: argparse.Namespace, document: "Document", figures: dict[str, Any], default: Any) -> None:
     from pathlib import Path
 
-    from deepfm.errors import ConfigError
     from deepfm.reporting import write_html, write_markdown
     from deepfm.utils.io import write_json
 
     place = Path(args.output or default)
-    if place.suffix not in (".html", ".md"):
-        raise ConfigError(f"output {place} is neither .md nor .html; name one of them with -o")
     (write_html if place.suffix == ".html" else write_markdown)(document, place)
     if args.json:
         write_json(args.json, figures)
     print(f"report {place}")
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    from deepfm.errors import ConfigError
+
+    if args.output and not args.output.endswith((".html", ".md")):
+        raise ConfigError(f"output {args.output} is neither .md nor .html; name one of them with -o")
 
 
 def _progress(args: argparse.Namespace) -> Any:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from deepfm.errors import DataError
 from deepfm.model_selection.embedding import as_the_zoo_sees, encoder_of, probe_task, tokens_of, zoo_models
 from deepfm.model_selection.images import LabelledRows, read_dataset
+from deepfm.model_selection.outcomes import FEEDBACK
 from deepfm.model_selection.probe_scores import ProbeScores
 from deepfm.model_selection.protocols import Evidence
 from deepfm.model_selection.settings import ModelSelectionSettings
@@ -71,7 +73,7 @@ def ask(
         DataError: there is no such data set, it cannot be read, or the shelf cannot probe it.
     """
     evidence = shelf.evidence(split)
-    if data in evidence.tasks and not Path(data).exists():
+    if data in set(evidence.tasks) - _told(shelf) and not Path(data).exists():
         return _known(shelf, evidence, data, probe)
     if not Path(data).exists():
         raise DataError(
@@ -79,7 +81,8 @@ def ask(
             f"({', '.join(evidence.tasks)})"
         )
     rows = read_dataset(data, on_unreadable=on_unreadable)
-    return _own(shelf, settings, evidence, Path(data).stem, rows, probe)
+    place = Path(data).resolve()
+    return _own(shelf, settings, evidence, place.name if place.is_dir() else place.stem, rows, probe)
 
 
 def _known(shelf: Shelf, evidence: Evidence, task: str, probe: bool) -> Question:
@@ -103,8 +106,10 @@ def _own(
     task = f"{name}{NOW}" if name in evidence.tasks else name
     models = len(evidence.models)
     reached = np.full(models, np.nan)
-    if name in evidence.tasks:
+    if name in _told(shelf):
         reached = evidence.outcomes[:, evidence.tasks.index(name)].copy()
+    elif name in evidence.tasks:
+        notes.append(f"the shelf has a task {name} of its own, which was not taken for these data")
     if shelf.zoo is None:
         if probe:
             raise DataError(f"{shelf.folder.path} holds no weights, so nothing can be probed; leave --probe out")
@@ -136,6 +141,11 @@ def _own(
         near[have] = similarities([shelf.tokens[evidence.tasks[at]] for at in have], [tokens])[0]
     wider = evidence.with_task(task, known, near)
     return Question(name, task, wider, tokens, reached, False, tuple(known), tuple(notes))
+
+
+def _told(shelf: Shelf) -> set[str]:
+    """The data sets of which users told outcomes."""
+    return set(shelf.outcomes.rows.filter(pl.col("recipe") == FEEDBACK)["dataset"])
 
 
 def _with_weights(shelf: Shelf) -> list[str]:

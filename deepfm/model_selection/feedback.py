@@ -5,10 +5,8 @@ from pathlib import Path
 import polars as pl
 
 from deepfm.errors import DataError
-from deepfm.model_selection.outcomes import Outcomes
+from deepfm.model_selection.outcomes import FEEDBACK, Outcomes
 from deepfm.model_selection.shelf import METRIC, Shelf
-
-RECIPE = "feedback"  # unlike the shelf's own recipes, so that the two are never averaged
 
 
 def add_feedback(folder: str | Path, model: str, dataset: str, value: float) -> Shelf:
@@ -27,7 +25,7 @@ def add_feedback(folder: str | Path, model: str, dataset: str, value: float) -> 
     shelf.catalogue.row(model)
     if not 0 <= value <= 1:
         raise DataError(f"value = {value}; expected an accuracy from 0 to 1, such as 0.87")
-    own = shelf.outcomes.rows.filter((pl.col("dataset") == dataset) & (pl.col("recipe").fill_null("") != RECIPE))
+    own = shelf.outcomes.rows.filter((pl.col("dataset") == dataset) & (pl.col("recipe").fill_null("") != FEEDBACK))
     if len(own):
         raise DataError(f"{dataset} is a task of the shelf itself, measured by its own recipe; name another data set")
     at = shelf.folder
@@ -39,7 +37,7 @@ def add_feedback(folder: str | Path, model: str, dataset: str, value: float) -> 
     row = pl.DataFrame(
         {
             **{"model": [model], "dataset": [dataset], "metric": [METRIC], "split": [None], "seed": [seed]},
-            **{"recipe": [RECIPE], "value": [float(value)], "origin": ["measured"]},
+            **{"recipe": [FEEDBACK], "value": [float(value)], "origin": ["measured"]},
         }
     )
     further = Outcomes(row)

@@ -22,6 +22,7 @@ COLUMNS: Mapping[str, pl.DataType] = {
     "origin": pl.String(),  # measured here, published elsewhere, or derived from other values
 }
 NEEDED = ("model", "dataset", "metric", "value", "origin")
+FEEDBACK = "feedback"  # the recipe of what users told, which is of no split
 ORIGINS = ("measured", "published", "derived")
 KEY = ("model", "dataset", "metric", "split", "seed", "recipe")
 
@@ -108,7 +109,8 @@ class Outcomes:
         for column, wanted in (("split", split), ("recipe", recipe)):
             if wanted is not None:
                 has = _listed(chosen[column])
-                chosen = chosen.filter(pl.col(column) == wanted)
+                told = pl.col("recipe").fill_null("") == FEEDBACK if column == "split" else pl.lit(False)
+                chosen = chosen.filter((pl.col(column) == wanted) | told)
                 if not len(chosen):
                     raise DataError(f"no outcome of {metric} has the {column} {wanted!r}; the table has {has}")
         derived = chosen.filter(pl.col("origin") == "derived")

@@ -37,9 +37,9 @@ def within_tasks(history: ArrayLike, kind: Kind) -> Array:
         return values
     if kind not in ("rank", "z", "normal"):
         raise DataError(f"history of kind {kind!r} is unknown; expected 'rank', 'z', 'value' or 'normal'")
-    return np.column_stack([_standardised(values[:, task], kind) for task in range(values.shape[1])]).reshape(
-        values.shape
-    )
+    alone = (~np.isnan(values)).sum(axis=0) < 2  # one value is above or below nothing
+    columns = [_standardised(values[:, task], kind) for task in range(values.shape[1])]
+    return np.where(alone, np.nan, np.column_stack(columns).reshape(values.shape))
 
 
 def standard_scores(values: Array) -> Array:

@@ -16,6 +16,7 @@ from deepfm.model_selection.prior import Kind, within_tasks
 Protocol = Literal["unseen task", "unseen family", "unseen family and task"]
 PROTOCOLS: tuple[Protocol, ...] = ("unseen task", "unseen family", "unseen family and task")
 Array = NDArray[np.float64]
+LEAST_MODELS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,12 +182,15 @@ class Visible:
         return self.evidence.probes[name][:, self.fold.task]
 
     def training_tasks(self) -> list[int]:
-        """The tasks with at least two outcomes that differ: those that weights can be learned from."""
+        """The tasks with outcomes that differ of at least five models (of all, where there are fewer): those that
+        weights can be learned from. A few models' feedback counts in the history alone.
+        """
         values = self.history
+        least = max(2, min(LEAST_MODELS, len(values)))
         usable = []
         for task in range(values.shape[1]):
             known = values[~np.isnan(values[:, task]), task]
-            if len(known) > 1 and np.ptp(known) > 0:
+            if len(known) >= least and np.ptp(known) > 0:
                 usable.append(task)
         return usable
 

@@ -21,6 +21,8 @@ from deepfm.model_selection.stacker import TrainingRows
 from deepfm.model_selection.training import stage_key, trained
 from deepfm.model_selection.variance import LITTLE, variance_shares
 
+LITTLE_BY_SCORE = 1e-6
+
 Array = NDArray[np.float64]
 
 
@@ -139,14 +141,16 @@ def recommend(
             f"no evidence: the shelf {folder} has no task with outcomes of two models, so nothing can be said; add "
             "outcomes with deepfm zoo feedback add, or import a table"
         )
-    stacker = trained(shelf, settings, split=split).stacker
+    seen = {} if question.tokens is None else {question.task: question.tokens}
+    stacker = trained(shelf, settings, split=split, evidence=question.evidence, further=seen).stacker
     levels = [name for name in LEVELS if name in question.evidence.probes]
     rows = _rows(shelf, settings, question, stacker.features(visible)[0], split)
     rows = stacker.training_rows(visible) if rows is None else rows
     answer, expected, left_out = expect(stacker, visible, rows, levels)
     measured = ~np.isnan(question.reached) & (not question.judge)
     promise = np.where(measured, question.reached, expected.values)
-    scores = RankedScores(promise) if measured.any() else answer.scores
+    by_promise = promise + LITTLE_BY_SCORE * answer.scores.filled().clip(-10, 10)  # of those alike the better score
+    scores = RankedScores(by_promise) if measured.any() else answer.scores
     chosen = select(shelf.catalogue, scores, promise, limit, top, rows, left_out.scores)
     ranker = _ranker_places(shelf, settings, question)
     models = tuple(

@@ -1,7 +1,8 @@
 """The stage `train`: the auto-encoder, frozen; then the ranker; then the rows of the stacker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from deepfm.model_selection.ranker_task import save_ranker
 from deepfm.model_selection.settings import ModelSelectionSettings, stage_dict
 from deepfm.model_selection.shelf import Shelf, key_of
 from deepfm.model_selection.stacker import Stacker
+from deepfm.model_selection.tokens.dataset_tokens import DatasetTokens
 from deepfm.model_selection.weight_encoder import WeightEncoder, train_autoencoder
 from deepfm.model_selection.weights import WeightTokens, weight_tokens
 from deepfm.reporting import write_markdown
@@ -85,16 +87,28 @@ def train(
     return found
 
 
-def trained(shelf: Shelf, settings: ModelSelectionSettings, *, split: str | None = None) -> Trained:
+def trained(
+    shelf: Shelf,
+    settings: ModelSelectionSettings,
+    *,
+    split: str | None = None,
+    evidence: Evidence | None = None,
+    further: Mapping[str, DatasetTokens] = MappingProxyType({}),
+) -> Trained:
     """The evidence with rankers and stack, of artefacts that are there.
+
+    Args:
+        evidence: with further tasks; None for the shelf's own.
+        further: tokens of these tasks, by name.
 
     Raises:
         DataError: `embed` or the auto-encoder's stage was not run, or of other models.
     """
-    evidence = shelf.evidence(split)
+    evidence = shelf.evidence(split) if evidence is None else evidence
     if shelf.zoo is None:
         return Trained(evidence, None, Stacker(settings.stacker))
-    tokens = [shelf.tokens.get(name) for name in evidence.tasks]
+    known = {**shelf.tokens, **further}
+    tokens = [known.get(name) for name in evidence.tasks]
     rankers = FoldRankers(evidence, tokens, embeddings_of(shelf, settings), settings.ranker, seed=settings.seed)
     given = {"neural ranker": rankers} if settings.join.stack_ranker else {}
     return Trained(evidence, rankers, Stacker(settings.stacker, given))

@@ -186,6 +186,31 @@ class TestRecommend:
         again = recommend(copy, settings, str(images), top=1)
         assert again.models[0].expected == pytest.approx(0.94)  # the mean of both
 
+    def test_a_few_models_feedback_is_no_task_to_learn_from(self, folder, settings, images, tmp_path):
+        import shutil
+
+        copy = tmp_path / "zoo"
+        shutil.copytree(folder, copy)
+        before = recommend(copy, settings, str(images), top=MODELS)
+        for one in before.models[:2]:
+            tell("feedback", "add", "--folder", copy, "--model", one.model, "--dataset", "mine", "--value", "0.01")
+        after = recommend(copy, settings, str(images), top=MODELS)
+        assert (after.tasks, after.enough) == (before.tasks, before.enough)
+        assert {one.model for one in after.models[-2:]} == {one.model for one in before.models[:2]}
+
+    def test_a_folder_with_the_name_of_a_task_has_not_its_outcomes(self, folder, settings, images, tmp_path):
+        import shutil
+
+        shutil.copytree(images, tmp_path / "shapes_kind")
+        found = recommend(folder, settings, str(tmp_path / "shapes_kind"))
+        assert not any(one.measured for one in found.models)
+        assert any("has a task shapes_kind of its own" in note for note in found.notes)
+
+    def test_the_stack_may_hear_the_ranker(self, folder, settings, images):
+        heard = above(settings, overrides=["join.stack_ranker=true", "ranker.num_epochs=1"])
+        found = recommend(folder, heard, str(images), top=2)
+        assert all("neural ranker" in one.contributions or "neural ranker" in one.missing for one in found.models)
+
     def test_labels_that_say_nothing_probe_at_chance(self, folder, settings, tmp_path):
         rng = np.random.default_rng(1)
         np.savez(tmp_path / "random.npz", x=rng.random((90, 8, 8), dtype=np.float32), y=rng.integers(0, 3, 90))
@@ -288,6 +313,16 @@ class TestImport:
         assert "stands twice" in capsys.readouterr().err
         tell("train", "--folder", place, "--stage", "ranker", code=2)
         assert "only the stacker can be trained" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("cell", ["a,FTD_x_y,many", "a,,50"])
+    def test_cells_that_cannot_be_read(self, tmp_path, capsys, cell):
+        table = tmp_path / "t.csv"
+        table.write_text(f"dataset,model,finetune_acc\na,FTD_x_z,50\n{cell}\n")
+        tell("import", table, "--folder", tmp_path / "shelf", code=2)
+        assert "t.csv" in capsys.readouterr().err
+        table.write_text("dataset,model,finetune_acc\n")
+        tell("import", table, "--folder", tmp_path / "shelf", code=2)
+        assert not (tmp_path / "shelf").exists()
 
     def test_a_derived_value_is_no_truth(self, tmp_path, capsys):
         place = tmp_path / "shelf"

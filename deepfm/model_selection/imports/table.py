@@ -37,13 +37,22 @@ def import_table(path: str | Path, models: str | Path | None = None) -> Imported
     """
     path = Path(path)
     rows = read_table(path, "published table")
+    if not len(rows):
+        raise DataError(f"published table {path} has no rows; expected fine-tunes or models")
     kind = next((kind for kind, (needed, _) in KINDS.items() if needed <= set(rows.columns)), None)
     if models is not None and kind not in (TRANSFERGRAPH, None):
         raise DataError(f"a table of models was given for {kind}, whose table needs none; leave it out")
-    if kind == TRANSFERGRAPH:
-        return transfergraph.fine_tunes(rows, path.parent, _models(path, models))
-    if kind is not None:
-        return KINDS[kind][1](rows, path.parent)
+    beside = _models(path, models) if kind == TRANSFERGRAPH else None
+    try:
+        if kind == TRANSFERGRAPH:
+            return transfergraph.fine_tunes(rows, path.parent, beside)
+        if kind is not None:
+            return KINDS[kind][1](rows, path.parent)
+    except (pl.exceptions.PolarsError, AttributeError, TypeError) as error:  # a cell of another type, or an empty name
+        reason = " ".join(str(error).split())[:150]
+        raise DataError(
+            f"published table {path} of {kind} has cells that cannot be read: {reason}; mend them"
+        ) from error
     kinds = "; ".join(f"{name} ({', '.join(sorted(needed))})" for name, (needed, _) in KINDS.items())
     raise DataError(
         f"published table {path} has the columns {', '.join(rows.columns)}, which no known table has; "
