@@ -66,6 +66,9 @@ def expect(
     themselves accuracies on the task (leave-one-out k-NN or ridge): the model's own, and their mean over models, which
     tells a hard task from an easy one. Without such a probe a new task's level is unknown, and the interval says so.
 
+    The interval is an approximation: a task's left-out errors come from weights that did not see it, but the history
+    features of the other tasks that these were learned on did.
+
     Args:
         stacker: joins the evidence.
         visible: what may be seen.

@@ -83,9 +83,8 @@ def regret(truth: ArrayLike, scores: RankedScores, k: int = 1) -> float:
 def recall(truth: ArrayLike, scores: RankedScores, k: int = 5) -> float:
     """The share of the truly k best models among the k best-scored, from 0 to 1.
 
-    Any model as good as the k-th best counts as one of them. On TransferGraph (8 data sets, models with LogME, history
-    of 12) average rank has .525 by this definition; by another in use, whether the one best model is among the k
-    (`holds_best`), it has .50.
+    Any model as good as the k-th best counts as one of them. Another definition in use, whether the one best model is
+    among the k, is `holds_best`.
 
     Raises:
         DataError: see `aligned`, or k is below 1.

@@ -12,6 +12,7 @@ from deepfm.model_selection.asked import Question, ask
 from deepfm.model_selection.budget import Budget, parse_budget
 from deepfm.model_selection.embedding import LEVELS
 from deepfm.model_selection.expected import expect
+from deepfm.model_selection.fold_rankers import FoldRankers
 from deepfm.model_selection.ranker_task import load_ranker
 from deepfm.model_selection.scores import RankedScores
 from deepfm.model_selection.selector import Selection, select
@@ -142,7 +143,8 @@ def recommend(
             "outcomes with deepfm zoo feedback add, or import a table"
         )
     seen = {} if question.tokens is None else {question.task: question.tokens}
-    stacker = trained(shelf, settings, split=split, evidence=question.evidence, further=seen).stacker
+    found = trained(shelf, settings, split=split, evidence=question.evidence, further=seen)
+    stacker = found.stacker
     levels = [name for name in LEVELS if name in question.evidence.probes]
     rows = _rows(shelf, settings, question, stacker.features(visible)[0], split)
     rows = stacker.training_rows(visible) if rows is None else rows
@@ -152,7 +154,7 @@ def recommend(
     by_promise = promise + LITTLE_BY_SCORE * answer.scores.filled().clip(-10, 10)  # of those alike the better score
     scores = RankedScores(by_promise) if measured.any() else answer.scores
     chosen = select(shelf.catalogue, scores, promise, limit, top, rows, left_out.scores)
-    ranker = _ranker_places(shelf, settings, question)
+    ranker = _ranker_places(shelf, settings, question, found.rankers, split)
     models = tuple(
         _recommended(place, at, shelf, question, answer, expected, promise, measured, ranker)
         for place, at in enumerate(chosen.top, start=1)
@@ -232,12 +234,17 @@ def _recommended(
     )
 
 
-def _ranker_places(shelf: Shelf, settings: ModelSelectionSettings, question: Question) -> Array | None:
-    """The place of each model by the neural ranker alone, from 1; None where none was trained or it saw the task."""
-    if question.tokens is None or question.judge or not (shelf.folder.networks / "ranker.json").exists():
+def _ranker_places(
+    shelf: Shelf,
+    settings: ModelSelectionSettings,
+    question: Question,
+    rankers: FoldRankers | None,
+    split: str | None,
+) -> Array | None:
+    """The place of each model by the neural ranker alone, from 1; None where none is up to date, or it saw the task."""
+    key = stage_key(shelf, settings, "ranker", split)
+    if rankers is None or question.tokens is None or question.judge or not shelf.folder.is_done("ranker", key):
         return None
-    rankers = trained(shelf, settings).rankers
-    assert rankers is not None  # there are tokens, so there are weights
     scores = rankers.of(load_ranker(shelf.folder.networks), question.tokens)
     known = ~np.isnan(scores)
     places = np.full(len(scores), np.nan)
@@ -265,6 +272,11 @@ def _reasons(question: Question, models: tuple[Recommended, ...], tasks: int, ra
     found.append(
         f"probes on the data: {', '.join(question.probed)}" if question.probed else "no probe was run on the data"
     )
+    told = 0 if question.judge else int((~np.isnan(question.reached)).sum())
+    if told:
+        found.append(
+            f"feedback: {told} model{'s' * (told != 1)} measured on these data, which stand at what they reached"
+        )
     if models and models[0].contributions:
         parts = sorted(models[0].contributions.items(), key=lambda part: -abs(part[1]))
         found.append(f"{models[0].model} is first by " + ", ".join(f"{name} {value:+.2f}" for name, value in parts[:4]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deepfm.engine.settings import build_settings, read_settings, setting, settings_to_dict
+from deepfm.engine.settings import load_settings, setting, settings_to_dict
 from deepfm.errors import ConfigError
 from deepfm.model_selection.network_settings import AutoEncoderSettings, RankerSettings
 from deepfm.model_selection.stacker import StackerSettings
@@ -93,8 +93,7 @@ def above(
     Raises:
         ConfigError: an unknown setting, a wrong type or a value out of range.
     """
-    tree = read_settings(config, overrides)
-    return build_settings(ModelSelectionSettings, _merged(settings_to_dict(settings), tree))
+    return load_settings(ModelSelectionSettings, config, overrides, settings_to_dict(settings))
 
 
 def stage_dict(settings: ModelSelectionSettings, sections: Sequence[str]) -> dict[str, object]:
@@ -102,12 +101,3 @@ def stage_dict(settings: ModelSelectionSettings, sections: Sequence[str]) -> dic
     plain = settings_to_dict(settings)
     names = [item.name for item in dataclasses.fields(settings) if item.name in ("seed", *sections)]
     return {name: plain[name] for name in names}
-
-
-def _merged(base: dict[str, object], tree: object) -> dict[str, object]:
-    if not isinstance(tree, dict):
-        return base
-    for key, value in tree.items():
-        below = base.get(key)
-        base[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return base

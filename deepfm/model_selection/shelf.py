@@ -182,9 +182,12 @@ class Shelf:
         """All that is known, for the protocols.
 
         Raises:
-            DataError: outcomes of unlike splits or recipes stand on one data set, and no split was named.
+            DataError: an outcome is of a model that the catalogue has not, or outcomes of unlike splits or recipes
+                stand on one data set, and no split was named.
         """
         models, tasks = tuple(self.catalogue.models), self.tasks
+        if strange := sorted(set(self.outcomes.rows["model"]) - set(models)):
+            raise DataError(f"outcomes name model {strange[0]!r}, which the catalogue has not; add a row for it")
         matrix = self.outcomes.matrix(models, tasks, METRIC, split)
         probes = {} if self.probes is None else self.probes.matrices(models, tasks)
         families = tuple(str(family) for family in self.catalogue.families)

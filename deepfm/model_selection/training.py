@@ -138,7 +138,17 @@ def embeddings_of(shelf: Shelf, settings: ModelSelectionSettings) -> NDArray[np.
     if settings.join.embedding in ("fingerprint", "both"):
         vectors = load_kernels(at, models)
         parts.append(FunctionalFingerprint.fit(vectors, settings.embed.fingerprint_size).transform(vectors))
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    return np.concatenate([of_unit_size(part) for part in parts], axis=1).astype(np.float32)
+
+
+def of_unit_size(block: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A block of embeddings `(M, E)`, centred, with a mean squared length of 1, so that all blocks weigh alike.
+
+    Widths within the block keep their proportions.
+    """
+    centred = block - block.mean(axis=0)
+    length = float(np.sqrt((centred**2).sum(axis=1).mean()))
+    return centred / length if length > 0 else centred
 
 
 def weight_states(shelf: Shelf) -> tuple[list[WeightTokens], list[WeightTokens]]:

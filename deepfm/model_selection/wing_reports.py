@@ -4,8 +4,6 @@ from deepfm.model_selection.bench import Bench
 from deepfm.model_selection.recommendation import Recommendation, Recommended
 from deepfm.reporting import Block, Column, Document, Figure, Note, Paragraph, Section, Table, TableBlock, bar_plot
 
-UNITS = {"parameters": ",d", "macs": ".3g", "latency_ms": ".3g"}
-
 
 def bench_document(found: Bench) -> Document:
     """The leaderboards, one section a protocol, behind what bounds them."""

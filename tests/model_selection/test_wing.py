@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from deepfm.cli import main
+from deepfm.commands import zoo
+from deepfm.model_selection.protocols import PROTOCOLS
 from deepfm.model_selection.recommendation import recommend
 from deepfm.model_selection.settings import above, load_wing_settings
 from deepfm.model_selection.shelf import Shelf
 from deepfm.model_selection.stacker import Stacker
-from deepfm.model_selection.training import stage_key, trained
+from deepfm.model_selection.training import STAGES, embeddings_of, of_unit_size, stage_key, trained
 from deepfm.model_selection.zoo.rows import Draw
 from deepfm.model_selection.zoo.shapes import shapes_kind
 from deepfm.utils.seeding import random_stream
@@ -110,6 +112,20 @@ def test_the_leaderboard_has_every_method_and_its_intervals(folder, tmp_path, ca
     assert "seed ceiling" in out
     assert "Interaction of model and task" in out
     assert (tmp_path / "bench.html").read_text().count("<svg") == 6
+
+
+def test_blocks_of_embeddings_weigh_alike(folder, settings):
+    rng = np.random.default_rng(0)
+    block = of_unit_size(5 + 100 * rng.normal(size=(30, 7)) * np.arange(1, 8))
+    assert (block**2).sum(axis=1).mean() == pytest.approx(1.0)
+    assert block.std(axis=0)[6] > 3 * block.std(axis=0)[0]  # widths within it stay
+    both = embeddings_of(Shelf.open(folder), settings)
+    lengths = [(both[:, part] ** 2).sum(axis=1).mean() for part in (slice(512), slice(512, None))]
+    assert lengths == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
+def test_the_command_names_the_stages_and_protocols():
+    assert (zoo.STAGES, zoo.PROTOCOLS) == (STAGES, PROTOCOLS)
 
 
 def test_no_ranker_of_a_fold_saw_what_is_hidden(folder, settings):
@@ -323,6 +339,16 @@ class TestImport:
         table.write_text("dataset,model,finetune_acc\n")
         tell("import", table, "--folder", tmp_path / "shelf", code=2)
         assert not (tmp_path / "shelf").exists()
+
+    def test_outcomes_of_a_model_that_the_catalogue_has_not(self, tmp_path, capsys):
+        place = tmp_path / "shelf"
+        place.mkdir()
+        names = {"model": ["a", "b"], "family": ["x", "y"], "architecture": ["m", "m"]}
+        pl.DataFrame(names).write_parquet(place / "catalogue.parquet")
+        rows = {"model": ["a", "c"], "dataset": ["t", "t"], "metric": ["accuracy"] * 2, "value": [0.5, 0.6]}
+        pl.DataFrame({**rows, "origin": ["measured"] * 2}).write_parquet(place / "outcomes.parquet")
+        tell("recommend", "--folder", place, "--data", "t", code=2)
+        assert "outcomes name model 'c', which the catalogue has not" in capsys.readouterr().err
 
     def test_a_derived_value_is_no_truth(self, tmp_path, capsys):
         place = tmp_path / "shelf"
