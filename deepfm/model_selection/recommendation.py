@@ -291,7 +291,7 @@ def _changes(
     found = []
     if not question.probed and has_weights:
         found.append("probes on your data (--probe) find the winner more often than history does")
-    if chosen.enough is not None:
+    if chosen.enough is not None and 2 * chosen.enough <= len(chosen.order):
         found.append(f"trying the first {chosen.enough} and telling the result (deepfm zoo feedback add) settles it")
     if limit is not None and (~chosen.budget.allowed).any():
         found.append(f"without the budget {int((~chosen.budget.allowed).sum())} more models would be considered")

@@ -71,6 +71,11 @@ def sentences(found: Recommendation) -> list[str]:
         lines.append(f"budget {found.budget}: {left} models do not meet it, {unknown} of them as a cost is not known")
     if found.enough is None:
         lines.append("how many to try: no evidence, as there are too few tasks to count on")
+    elif 2 * found.enough > found.considered:
+        lines.append(
+            f"how many to try: no small number is sure to hold the best with {found.target:.0%}; the first "
+            f"{found.enough} of {found.considered} would, as the ranking missed it that far on some task"
+        )
     else:
         lines.append(f"how many to try: the best is among the first {found.enough} with {found.target:.0%}")
     if found.half_width is None:

@@ -1,5 +1,6 @@
 """The whole way through the command line on a tiny zoo: build, train, bench, recommend, feedback, import."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from deepfm.model_selection.settings import above, load_wing_settings
 from deepfm.model_selection.shelf import Shelf
 from deepfm.model_selection.stacker import Stacker
 from deepfm.model_selection.training import STAGES, embeddings_of, of_unit_size, stage_key, trained
+from deepfm.model_selection.wing_reports import sentences
 from deepfm.model_selection.zoo.rows import Draw
 from deepfm.model_selection.zoo.shapes import shapes_kind
 from deepfm.utils.seeding import random_stream
@@ -238,6 +240,15 @@ class TestRecommend:
             values = asked.filter(pl.col("probe") == probe)["value"]
             assert abs(values.mean() - 1 / 3) < 0.12, probe
         assert found.models
+
+
+@pytest.mark.parametrize(
+    ("enough", "words"),
+    [(None, "no evidence"), (3, "is among the first 3 with 90%"), (7, "no small number is sure to hold the best")],
+)
+def test_how_many_to_try(folder, settings, enough, words):
+    found = dataclasses.replace(recommend(folder, settings, "shapes_kind"), enough=enough)
+    assert words in " ".join(sentences(found))
 
 
 class TestRefused:
