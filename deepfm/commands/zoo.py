@@ -152,6 +152,8 @@ def _bench(args: argparse.Namespace) -> int:
         print(f"seed ceiling {found.ceiling:.3f}")
     if found.shares is not None:
         print(found.shares.sentence())
+    if found.intervals is not None:
+        print(found.intervals.sentence())
     _write(args, bench_document(found), found.to_dict(), shelf.folder.reports / "bench.html")
     return 0
 

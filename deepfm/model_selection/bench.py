@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from deepfm.errors import DataError
 from deepfm.model_selection import methods
+from deepfm.model_selection.embedding import LEVELS
+from deepfm.model_selection.expected import IntervalCoverage, expect, interval_coverage
 from deepfm.model_selection.leaderboard import Leaderboard, evaluate
 from deepfm.model_selection.metadata import MetadataEncoder
 from deepfm.model_selection.methods import Chance, Given, Method, OneProbe, SimilarTasks, Stack, SumOfZ
@@ -20,7 +22,7 @@ from deepfm.model_selection.protocols import PROTOCOLS, Fold, Protocol, folds
 from deepfm.model_selection.settings import ModelSelectionSettings
 from deepfm.model_selection.shelf import Shelf
 from deepfm.model_selection.stacker import Stacker, StackerSettings
-from deepfm.model_selection.training import Trained, trained
+from deepfm.model_selection.training import NOTHING_HIDDEN, Trained, trained
 from deepfm.model_selection.variance import VarianceShares, seed_ceiling, variance_shares
 
 METADATA_PENALTY = 1.0
@@ -37,6 +39,7 @@ class Bench:
         boards: one a protocol.
         shares: components of variance; None where there are too few outcomes.
         ceiling: weighted tau of one seed against the others; None where there are no seeds.
+        intervals: how often the intervals of a recommendation hold; None where there are too few tasks.
         models, tasks: how many.
         seconds: of processor time for all of it.
         machine: what it ran on.
@@ -45,6 +48,7 @@ class Bench:
     boards: tuple[Leaderboard, ...]
     shares: VarianceShares | None
     ceiling: float | None
+    intervals: IntervalCoverage | None
     models: int
     tasks: int
     seconds: float
@@ -70,6 +74,7 @@ class Bench:
             "boards": boards,
             "seed_ceiling": self.ceiling,
             "interaction_share": None if self.shares is None else self.shares.interaction_share,
+            "intervals": None if self.intervals is None else asdict(self.intervals),
             "models": self.models,
             "tasks": self.tasks,
             "cpu_seconds": self.seconds,
@@ -109,6 +114,7 @@ def bench(
         tuple(boards),
         _or_none(lambda: variance_shares(values)),
         _or_none(lambda: seed_ceiling(values)),
+        _or_none(lambda: _intervals(found)),
         len(evidence.models),
         len(evidence.tasks),
         time.process_time() - started,
@@ -156,6 +162,12 @@ class _MetadataRidge:
             return np.full(len(self.features), np.nan)
         rows, wanted, places = (np.concatenate(one) for one in (features, targets, tasks))
         return PatternRidge(rows, wanted, places, METADATA_PENALTY, False).predict(self.features).values
+
+
+def _intervals(found: Trained) -> IntervalCoverage:
+    levels = [name for name in LEVELS if name in found.evidence.probes]
+    everything = found.evidence.seen(Fold(0, NOTHING_HIDDEN))
+    return interval_coverage(expect(Stacker(found.stacker.settings), everything, levels=levels)[2].errors)
 
 
 def _or_none(measure: Callable[[], Any]) -> Any:

@@ -148,7 +148,8 @@ def recommend(
     levels = [name for name in LEVELS if name in question.evidence.probes]
     rows = _rows(shelf, settings, question, stacker.features(visible)[0], split)
     rows = stacker.training_rows(visible) if rows is None else rows
-    answer, expected, left_out = expect(stacker, visible, rows, levels)
+    told = None if question.judge else question.reached
+    answer, expected, left_out = expect(stacker, visible, rows, levels, reached=told)
     measured = ~np.isnan(question.reached) & (not question.judge)
     promise = np.where(measured, question.reached, expected.values)
     by_promise = promise + LITTLE_BY_SCORE * answer.scores.filled().clip(-10, 10)  # of those alike the better score
@@ -275,7 +276,8 @@ def _reasons(question: Question, models: tuple[Recommended, ...], tasks: int, ra
     told = 0 if question.judge else int((~np.isnan(question.reached)).sum())
     if told:
         found.append(
-            f"feedback: {told} model{'s' * (told != 1)} measured on these data, which stand at what they reached"
+            f"feedback: {told} model{'s' * (told != 1)} measured on these data, which stand at what they reached; what "
+            "is expected of the others moved with them"
         )
     if models and models[0].contributions:
         parts = sorted(models[0].contributions.items(), key=lambda part: -abs(part[1]))

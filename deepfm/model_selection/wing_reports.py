@@ -22,6 +22,8 @@ def bench_document(found: Bench) -> Document:
         )
     if found.shares is not None:
         blocks.append(Paragraph(found.shares.sentence()))
+    if found.intervals is not None:
+        blocks.append(Paragraph(found.intervals.sentence()))
     sections = [Section("What bounds it", blocks)]
     for board in found.boards:
         taus = {method: board.mean(method, "weighted tau") for method in board.values}

@@ -7,7 +7,7 @@ import pytest
 
 from deepfm.errors import DataError
 from deepfm.model_selection.conformal import half_width, models_to_try, position_of_best
-from deepfm.model_selection.expected import expect
+from deepfm.model_selection.expected import expect, interval_coverage, moved
 from deepfm.model_selection.leaderboard import evaluate
 from deepfm.model_selection.methods import AVERAGE_RANK, OneProbe, Stack, SumOfZ
 from deepfm.model_selection.metrics import coverage
@@ -203,6 +203,57 @@ def test_a_probe_in_the_metrics_unit_tells_hard_tasks_from_easy():
     assert with_level.half_width < without.half_width / 2
     assert np.abs(with_level.values - evidence.outcomes[:, 0]).mean() < 0.04
     assert len(left_out.positions) == 13
+
+
+def test_a_left_out_error_is_what_would_have_been_said_of_that_task():
+    evidence = made_evidence(tasks=8, seed=3)
+    visible = evidence.seen(evidence.fold("t0"))
+    _, _, left_out = expect(Stacker(), visible, levels=("good",), bounds=None)
+    for task, errors in zip(left_out.tasks, left_out.errors, strict=True):
+        _, said, _ = expect(Stacker(), visible.inside(task), levels=("good",), bounds=None)
+        np.testing.assert_allclose(errors, said.values - evidence.outcomes[:, task], atol=1e-12)
+
+
+def test_feedback_moves_the_level_of_models_that_were_not_tried():
+    evidence = made_evidence(tasks=30, seed=9)
+    levels = np.random.default_rng(1).normal(0, 0.2, size=30)
+    evidence = dataclasses.replace(evidence, outcomes=evidence.outcomes + levels)
+    hits, before, after = [], [], []
+    for task in range(0, 30, 3):
+        visible, truth = evidence.seen(evidence.fold(f"t{task}")), evidence.outcomes[:, task]
+        reached = np.where(np.arange(len(truth)) < 4, truth, np.nan)
+        _, blind, _ = expect(Stacker(), visible, bounds=None)
+        _, told, left_out = expect(Stacker(), visible, bounds=None, reached=reached)
+        assert told.half_width < blind.half_width / 2
+        assert {len(errors) for errors in left_out.errors} == {len(truth) - 4}
+        hits.append(coverage(truth[4:], told.low[4:], told.high[4:]))
+        before.append(np.abs(blind.values - truth)[4:].mean())
+        after.append(np.abs(told.values - truth)[4:].mean())
+    assert np.mean(after) < np.mean(before) / 2
+    assert 0.82 < np.mean(hits) < 0.98
+
+
+def test_coverage_is_counted_with_the_other_tasks_widths():
+    errors = [np.full(2, 0.1)] * 10 + [np.array([0.05, 0.3])]
+    found = interval_coverage(errors)
+    assert (found.tasks, found.least) == (11, 0.5)
+    assert found.held == pytest.approx((10 + 0.5) / 11)
+    assert found.half_width == pytest.approx((10 * 0.3 + 0.1) / 11)  # without the last task .1, with it its worst
+    assert found.sentence() == (
+        "Intervals of the expected value: 90% asked for, 95.5% held on tasks left out (the lowest of a task 50%); "
+        "± 0.282 in the mean, 11 tasks."
+    )
+    assert "no evidence, as 4 tasks are too few" in interval_coverage(errors[:4]).sentence()
+    with pytest.raises(DataError, match="1 tasks have left-out errors"):
+        interval_coverage(errors[:1])
+
+
+def test_feedback_that_cannot_be_placed_moves_nothing():
+    values, errors = np.array([0.5, 0.7, np.nan]), [np.array([0.1, 0.2]), np.array([-0.1, 0.0])]
+    for reached in (None, np.full(3, np.nan), np.array([np.nan, np.nan, 0.4]), np.array([0.4, 0.5, 0.6])):
+        same, kept = moved(values, errors, reached)
+        np.testing.assert_array_equal(same, values)
+        np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(errors))
 
 
 def test_too_few_tasks_give_no_interval():
