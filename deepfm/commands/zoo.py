@@ -78,18 +78,13 @@ def run(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     import time
 
-    import yaml
-
-    from deepfm.engine.settings import settings_to_dict
     from deepfm.model_selection.settings import load_wing_settings
-    from deepfm.model_selection.shelf import ShelfFolder
     from deepfm.model_selection.zoo import build_zoo
-    from deepfm.utils.io import write_text
 
     settings = load_wing_settings(args.config, args.override, args.preset)
     started = time.process_time()
     zoo = build_zoo(settings.build, args.folder, seed=settings.seed, on_progress=_progress(args))
-    write_text(ShelfFolder(zoo.folder).settings, yaml.safe_dump(settings_to_dict(settings), sort_keys=False))
+    _keep(args, settings)
     print(
         f"{len(zoo.catalogue)} models, {len(zoo.tasks)} tasks, {len(zoo.outcomes):,} fine-tunes in {zoo.folder}; "
         f"{time.process_time() - started:.0f} s of processor time"
@@ -117,7 +112,9 @@ def _embed(args: argparse.Namespace) -> int:
     from deepfm.model_selection.embedding import embed
     from deepfm.model_selection.shelf import Shelf
 
-    shelf = embed(Shelf.open(args.folder), _settings(args), _progress(args))
+    settings = _settings(args)
+    shelf = embed(Shelf.open(args.folder), settings, _progress(args))
+    _keep(args, settings)
     if shelf.zoo is None:
         print(f"{args.folder} holds imported tables: there are no weights and no images to embed")
         return 0
@@ -133,6 +130,7 @@ def _train(args: argparse.Namespace) -> int:
     settings = _settings(args)
     shelf = embed(Shelf.open(args.folder), settings, _progress(args))
     train(shelf, settings, args.stage, split=args.split, watch=_say(args))
+    _keep(args, settings)
     print(f"trained; artefacts in {shelf.folder.networks}")
     return 0
 
@@ -189,6 +187,12 @@ def _feedback(args: argparse.Namespace) -> int:
     from deepfm.model_selection.feedback import add_feedback
 
     shelf = add_feedback(args.folder, args.model, args.dataset, args.value)
+    known = shelf.folder.asked()
+    if shelf.zoo is not None and args.dataset not in known:
+        print(
+            f"note: nobody has asked this shelf about {args.dataset} yet (asked so far: {', '.join(known) or 'none'}); "
+            "the outcome counts for a data set of this very name"
+        )
     print(
         f"{args.model} reached {args.value:g} on {args.dataset}; {args.folder} has {len(shelf.outcomes):,} outcomes now"
     )
@@ -203,6 +207,17 @@ def _settings(args: argparse.Namespace) -> "ModelSelectionSettings":
     if not kept.exists():
         return load_wing_settings(args.config, args.override)
     return above(load_wing_settings(kept), args.config, args.override)
+
+
+def _keep(args: argparse.Namespace, settings: "ModelSelectionSettings") -> None:
+    """Later stages of the folder begin with these settings."""
+    import yaml
+
+    from deepfm.engine.settings import settings_to_dict
+    from deepfm.model_selection.shelf import ShelfFolder
+    from deepfm.utils.io import write_text
+
+    write_text(ShelfFolder(_path(args.folder)).settings, yaml.safe_dump(settings_to_dict(settings), sort_keys=False))
 
 
 def _write(args: argparse.Namespace, document: "Document", figures: dict[str, Any], default: Any) -> None:

@@ -103,6 +103,8 @@ def _own(
 ) -> Question:
     notes = list(rows.notes)
     labels = rows.labels
+    if (rows.rows == rows.rows[:1]).all():
+        notes.append("all images are the same, so nothing can tell the classes apart")
     task = f"{name}{NOW}" if name in evidence.tasks else name
     models = len(evidence.models)
     reached = np.full(models, np.nan)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepfm.errors import DataError
 from deepfm.model_selection import methods
-from deepfm.model_selection.embedding import LEVELS
+from deepfm.model_selection.embedding import LEVELS, require_embedded
 from deepfm.model_selection.expected import IntervalCoverage, expect, interval_coverage
 from deepfm.model_selection.leaderboard import Leaderboard, evaluate
 from deepfm.model_selection.metadata import MetadataEncoder
@@ -99,6 +99,7 @@ def bench(
         DataError: no task has outcomes that differ, or a stage was not run.
     """
     started = time.process_time()
+    require_embedded(shelf, settings)
     found = trained(shelf, settings, split=split)
     evidence = found.evidence
     boards = []

@@ -137,7 +137,13 @@ def _nearest(catalogue: Catalogue, budget: Budget, excess: NDArray[np.float64]) 
     at = int(np.argmin(excess))
     if not np.isfinite(excess[at]):
         has = sorted({licence for licence in catalogue.rows["licence"] if licence})
-        return f"none has such a licence with known costs; the catalogue has the licences {', '.join(has) or 'none'}"
+        if budget.licences and not has:
+            return "the catalogue says of no model what its licence is; leave the licence out"
+        unknown = "; ".join(name for name in budget.limits if np.isnan(catalogue.costs(name)).all())
+        if unknown:
+            return f"the catalogue says of no model what its {unknown} is; leave that limit out"
+        priced = " with known costs" if budget.limits else ""
+        return f"none has such a licence{priced}; the catalogue has the licences {', '.join(has) or 'none'}"
     row = catalogue.rows.row(at, named=True)
     costs = ", ".join(f"{name} {row[name]:g}" for name in budget.limits)
     return f"the nearest is {row['model']!r} with {costs}; raise the limit to that"

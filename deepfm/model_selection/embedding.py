@@ -86,6 +86,21 @@ def embed_key(shelf: Shelf, settings: ModelSelectionSettings) -> str:
     return key_of(stages, stage_dict(settings, ("embed",)))
 
 
+def require_embedded(shelf: Shelf, settings: ModelSelectionSettings) -> None:
+    """Refuse a zoo of which the stage `embed` was not run with these settings.
+
+    Raises:
+        DataError: it was not, or with others.
+    """
+    if shelf.zoo is None or shelf.folder.is_done("embed", embed_key(shelf, settings)):
+        return
+    found = "other settings of embed than these" if shelf.folder.stage("embed").exists() else "no stage behind it yet"
+    raise DataError(
+        f"the zoo in {shelf.folder.path} has {found}; run deepfm zoo train --folder {shelf.folder.path} with the "
+        "settings that you want, which it then keeps"
+    )
+
+
 def encoder_of(settings: EmbedSettings, device: str = "cpu") -> TokenEncoder:
     """The encoder that the settings name.
 

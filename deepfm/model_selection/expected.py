@@ -15,7 +15,7 @@ from deepfm.utils.seeding import random_stream
 
 Array = NDArray[np.float64]
 PENALTY = 0.05
-LEAST_TASKS = 3  # that tell how levels vary
+LEAST_TASKS = 9  # that tell how levels vary; with fewer there is no interval of 90 % either
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,19 +119,19 @@ class IntervalCoverage:
         target: the share that was asked for.
         held: the share that was held, the mean over tasks.
         least: the lowest share of a task.
-        half_width: the mean; infinite where there are too few tasks.
+        half_width: the mean; None, as without end, where there are too few tasks.
         tasks: how many.
     """
 
     target: float
     held: float
     least: float
-    half_width: float
+    half_width: float | None
     tasks: int
 
     def sentence(self) -> str:
         """What it says."""
-        if not np.isfinite(self.half_width):
+        if self.half_width is None:
             return f"Intervals: no evidence, as {self.tasks} tasks are too few for {self.target:.0%}."
         return (
             f"Intervals of the expected value: {self.target:.0%} asked for, {self.held:.1%} held on tasks left out "
@@ -154,15 +154,18 @@ def interval_coverage(errors: Sequence[Array], target: float = conformal.TARGET)
         raise DataError(f"{len(usable)} tasks have left-out errors; expected at least 2")
     widths = [conformal.half_width([*usable[:at], *usable[at + 1 :]], target) for at in range(len(usable))]
     held = [float((np.abs(task) <= width).mean()) for task, width in zip(usable, widths, strict=True)]
-    return IntervalCoverage(target, float(np.mean(held)), min(held), float(np.mean(widths)), len(usable))
+    width = float(np.mean(widths))
+    return IntervalCoverage(target, float(np.mean(held)), min(held), width if width < np.inf else None, len(usable))
 
 
 def moved(values: Array, errors: Sequence[Array], reached: Array | None) -> tuple[Array, list[Array]]:
     """Expected values, moved by what feedback says of the task's level; and the left-out errors of tasks moved so too.
 
     The mean miss of `m` measured models, shrunk by m / (m + σ²/τ²), where τ² is the variance of the tasks' mean misses
-    and σ² that of misses within a task (the best linear predictor of a random effect). Each other task is moved by `m`
-    of its own models, drawn once, so that the interval is that of an answer with feedback.
+    and σ² that of misses within a task (the best linear predictor of a random effect). A miss beyond all that the other
+    tasks have shown counts as the largest of these: one fine-tune that failed does not make a task hopeless. Each other
+    task is moved by `m` of its own models, drawn once, so that the interval is that of an answer with feedback. Nothing
+    moves with fewer than nine other tasks.
 
     Args:
         values: `(M,)`, before.
@@ -180,13 +183,15 @@ def moved(values: Array, errors: Sequence[Array], reached: Array | None) -> tupl
     if between + within <= 0:
         return values, list(errors)
     weight = count * between / (count * between + within)
+    most = max(float(np.abs(task).max()) for task in usable)
+    missed = float(np.clip((values - reached)[known], -most, most).mean())
     rng = random_stream("models with feedback", count)
     after = []
     for task in errors:
         drawn = rng.permutation(len(task))
         told, rest = task[drawn[:count]], task[drawn[count:]]
         after.append(rest - weight * told.mean() if len(rest) else rest)
-    return values - weight * float((values - reached)[known].mean()), after
+    return values - weight * missed, after
 
 
 def _said(stacker: Stacker, visible: Visible, rows: TrainingRows, levels: Sequence[str]) -> tuple[StackedScores, Array]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from deepfm.errors import DataError
 from deepfm.model_selection.asked import Question, ask
 from deepfm.model_selection.budget import Budget, parse_budget
-from deepfm.model_selection.embedding import LEVELS
-from deepfm.model_selection.expected import expect
+from deepfm.model_selection.embedding import LEVELS, require_embedded
+from deepfm.model_selection.expected import LEAST_TASKS, expect
 from deepfm.model_selection.fold_rankers import FoldRankers
 from deepfm.model_selection.ranker_task import load_ranker
 from deepfm.model_selection.scores import RankedScores
@@ -130,11 +130,13 @@ def recommend(
         on_unreadable: what becomes of images that cannot be read, `skip` or `refuse`.
 
     Raises:
-        DataError: the shelf or the data set cannot be read, nothing meets the budget, or there is no evidence at all.
+        DataError: the shelf or the data set cannot be read, a stage was run with other settings, nothing meets the
+            budget, or there is no evidence at all.
         ConfigError: the budget cannot be read.
     """
     limit: Budget | None = None if budget is None else parse_budget(budget)
     shelf = Shelf.open(folder)
+    require_embedded(shelf, settings)
     question = ask(shelf, settings, data, probe=probe, split=split, on_unreadable=on_unreadable)
     visible = question.evidence.seen(question.evidence.fold(question.task))
     if not visible.training_tasks():
@@ -275,9 +277,10 @@ def _reasons(question: Question, models: tuple[Recommended, ...], tasks: int, ra
     )
     told = 0 if question.judge else int((~np.isnan(question.reached)).sum())
     if told:
+        others = "; what is expected of the others moved with them" if tasks >= LEAST_TASKS else ""
         found.append(
-            f"feedback: {told} model{'s' * (told != 1)} measured on these data, which stand at what they reached; what "
-            "is expected of the others moved with them"
+            f"feedback: {told} model{'s' * (told != 1)} measured on these data, which stand at what they "
+            f"reached{others}"
         )
     if models and models[0].contributions:
         parts = sorted(models[0].contributions.items(), key=lambda part: -abs(part[1]))

@@ -97,6 +97,10 @@ class ShelfFolder:
         """Tokens and probe scores of a data set that was asked about, so that feedback on it can be learned from."""
         return self.path / "asked" / f"{name}.npz", self.path / "asked" / f"{name}.parquet"
 
+    def asked(self) -> list[str]:
+        """The names of the data sets that were asked about."""
+        return sorted(path.stem for path in (self.path / "asked").glob("*.npz"))
+
     def stage(self, name: str) -> Path:
         """What a finished stage depended on."""
         return self.path / "stages" / f"{name}.json"

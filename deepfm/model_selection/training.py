@@ -130,7 +130,12 @@ def embeddings_of(shelf: Shelf, settings: ModelSelectionSettings) -> NDArray[np.
     parts = []
     if settings.join.embedding in ("autoencoder", "both"):
         if not at.embeddings.exists():
-            raise DataError(f"{at.path} has no trained auto-encoder; run deepfm zoo train --stage autoencoder")
+            raise DataError(f"{at.path} has no trained auto-encoder; run deepfm zoo train --folder {at.path}")
+        if not at.is_done("autoencoder", stage_key(shelf, settings, "autoencoder")):
+            raise DataError(
+                f"the auto-encoder in {at.path} was trained with other settings than these; run deepfm zoo train "
+                f"--folder {at.path} with the settings that you want, which it then keeps"
+            )
         arrays = load_arrays(at.embeddings, "embeddings")
         if [str(name) for name in arrays["models"]] != models:
             raise DataError("the auto-encoder's embeddings are of other models; run deepfm zoo train again")

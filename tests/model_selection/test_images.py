@@ -144,7 +144,7 @@ def test_what_is_no_image_of_a_class_is_noted(folder):
     data = read_dataset(folder)
     assert data.class_names == ("cat", "dog")
     assert data.notes == (
-        "1 folders hold no image and are left out: empty",
+        "1 folder holds no image and is left out: empty",
         "2 files or folders are no image of a class: readme.txt, cat/notes.csv",
     )
 
@@ -280,6 +280,13 @@ BAD[2, 0, 0] = np.nan
 def test_arrays_that_are_no_data_set_get_a_sentence(tmp_path, named, words):
     with pytest.raises(DataError, match=words):
         read_dataset(arrays(tmp_path, **named))
+
+
+def test_a_file_that_only_ends_in_npz_is_called_none(tmp_path):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(b"images")
+    with pytest.raises(DataError, match=r"mine\.npz is no \.npz; expected what numpy\.savez writes"):
+        read_dataset(path)
 
 
 @settings(max_examples=30, deadline=None)

@@ -233,6 +233,12 @@ def test_feedback_moves_the_level_of_models_that_were_not_tried():
     assert 0.82 < np.mean(hits) < 0.98
 
 
+def test_one_failed_fine_tune_does_not_make_a_task_hopeless():
+    values, errors = np.full(6, 0.8), [np.full(4, level) for level in np.linspace(-0.1, 0.1, 12)]
+    after, _ = moved(values, errors, np.array([0.0, *[np.nan] * 5]))
+    np.testing.assert_allclose(after, 0.7)  # the largest miss of the other tasks, .1, and levels are all that varies
+
+
 def test_coverage_is_counted_with_the_other_tasks_widths():
     errors = [np.full(2, 0.1)] * 10 + [np.array([0.05, 0.3])]
     found = interval_coverage(errors)

@@ -174,8 +174,11 @@ class TestRecommend:
     def test_the_stacks_stage_is_used_where_it_saw_nothing_of_the_task(self, folder, settings, images, monkeypatch):
         answer = recommend(folder, settings, str(images), top=MODELS)
 
-        def made_anew(*_):
-            raise AssertionError("made anew")
+        made = Stacker.training_rows
+
+        def made_anew(stacker, visible):
+            assert visible.around is not None, "made anew"
+            return made(stacker, visible)
 
         monkeypatch.setattr(Stacker, "training_rows", made_anew)
         assert recommend(folder, settings, str(images), top=MODELS).to_dict() == answer.to_dict()
@@ -183,6 +186,11 @@ class TestRecommend:
             recommend(folder, settings, "shapes_kind")
         with pytest.raises(AssertionError, match="made anew"):
             recommend(folder, above(settings, overrides=["stacker.penalty=0.5"]), str(images))
+
+    def test_images_that_are_all_the_same_are_remarked(self, folder, settings, tmp_path):
+        np.savez(tmp_path / "flat.npz", x=np.full((40, 8, 8), 0.5), y=np.arange(40) % 2)
+        hint = "all images are the same, so nothing can tell the classes apart"
+        assert hint in recommend(folder, settings, str(tmp_path / "flat.npz")).notes
 
     def test_a_budget(self, folder, settings):
         found = recommend(folder, settings, "shapes_kind", budget="params<=5k", top=MODELS)
@@ -251,6 +259,39 @@ def test_how_many_to_try(folder, settings, enough, words):
     assert words in " ".join(sentences(found))
 
 
+def test_training_keeps_the_settings_that_it_was_given(folder, images, tmp_path):
+    import shutil
+
+    copy = tmp_path / "zoo"
+    shutil.copytree(folder, copy)
+    tell("train", "--quiet", "--folder", copy, "--override", "embed.tokens=image", "ranker.num_epochs=2")
+    kept = load_wing_settings(copy / "settings.yaml")
+    assert (kept.embed.tokens, kept.ranker.num_epochs) == ("image", 2)
+    tell("recommend", "--quiet", "--folder", copy, "--data", images)
+
+
+def test_a_zoo_that_was_only_built_says_what_comes_next(folder, tmp_path, capsys):
+    import shutil
+
+    copy = tmp_path / "zoo"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("stages", "trained", "tokens.npz", "kernels.npz"))
+    tell("recommend", "--folder", copy, "--data", "shapes_kind", code=2)
+    assert f"has no stage behind it yet; run deepfm zoo train --folder {copy}" in capsys.readouterr().err
+
+
+def test_feedback_on_data_that_nobody_asked_about_is_remarked(folder, images, tmp_path, capsys):
+    import shutil
+
+    copy = tmp_path / "zoo"
+    shutil.copytree(folder, copy)
+    tell("recommend", "--quiet", "--folder", copy, "--data", images)
+    model = ["--model", "random-mlp64x1", "--value", "0.5"]
+    tell("feedback", "add", "--folder", copy, "--dataset", "mien", *model)
+    assert re.search(r"nobody has asked this shelf about mien yet \(asked so far: .*mine", capsys.readouterr().out)
+    tell("feedback", "add", "--folder", copy, "--dataset", "mine", *model)
+    assert "nobody" not in capsys.readouterr().out
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("argv", "words"),
@@ -258,7 +299,16 @@ class TestRefused:
             (["recommend", "--data", "nowhere"], "is neither a folder of images, nor an .npz file, nor one of the"),
             (["recommend", "--data", "shapes_kind", "--budget", "params<=1"], "nearest"),
             (["recommend", "--data", "shapes_kind", "--budget", "speed<=1"], "speed"),
+            (["recommend", "--data", "shapes_kind", "--budget", "licence=mit"], "has the licences Apache-2.0"),
             (["recommend", "--data", "shapes_kind", "--top", "0"], "top = 0"),
+            (
+                ["recommend", "--data", "shapes_kind", "--override", "embed.tokens=image"],
+                "has other settings of embed than these; run deepfm zoo train --folder",
+            ),
+            (
+                ["bench", "--override", "autoencoder.hidden_size=8"],
+                "auto-encoder in {folder} was trained with other settings than these",
+            ),
             (["recommend", "--data", "shapes_kind", "-o", "r.txt"], "neither .md nor .html"),
             (["recommend", "--data", "shapes_kind", "--override", "ranker.heads=1"], "ranker.heads"),
             (["train", "--override", "join.embedding=other"], "join.embedding"),
@@ -280,7 +330,7 @@ class TestRefused:
         before = sorted(folder.rglob("*"))
         tell(*argv, "--folder", folder, code=2)
         err = capsys.readouterr().err.strip()
-        assert words in err
+        assert words.format(folder=folder) in err
         assert len(err.splitlines()) == 1
         assert sorted(folder.rglob("*")) == before
 

@@ -1,5 +1,6 @@
 """A data set in an `.npz`: arrays of images and labels."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def read_arrays(path: Path, *, size: tuple[int, int] | None = None) -> LabelledR
 
 
 def _load(path: Path) -> dict[str, Array]:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no .npz; expected what numpy.savez writes, with x and y")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in (*IMAGES, *LABELS, NAMES) if name in file.files} | {

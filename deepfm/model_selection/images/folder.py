@@ -100,11 +100,11 @@ def _files(path: Path) -> tuple[dict[str, list[Path]], list[str]]:
         raise DataError(_one_class(path, next(iter(files))))
     notes = []
     if empty:
-        notes.append(f"{len(empty)} folders hold no image and are left out: {_some(empty)}")
+        held = "folder holds no image and is" if len(empty) == 1 else "folders hold no image and are"
+        notes.append(f"{len(empty)} {held} left out: {_some(empty)}")
     if stray:
-        notes.append(
-            f"{len(stray)} files or folders are no image of a class: {_some([str(s.relative_to(path)) for s in stray])}"
-        )
+        named = "file or folder is" if len(stray) == 1 else "files or folders are"
+        notes.append(f"{len(stray)} {named} no image of a class: {_some([str(s.relative_to(path)) for s in stray])}")
     return files, notes
 
 
