@@ -1,0 +1,87 @@
+"""Frequency-adaptive normalisation (Ye et al., NeurIPS 2024)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deepfm.equities.network.normalized import Forecaster, Normalized
+from deepfm.errors import ConfigError
+
+
+class FrequencyNormalization(nn.Module):
+    """Takes the K strongest Fourier components out of each sequence, and forecasts them apart.
+
+    Each instance is one feature of one stock (Ye et al., 2024, section 3.1), so no other stock is looked at. The
+    forecast reads the last L - S sessions and gives the main part of the next S; the auxiliary loss asks the same
+    forecast, from the first L - S sessions, for the main part of the last S, so that it never leaves the look-back.
+    The transform is a product with fixed cosines and sines, which every device has and every exporter knows.
+
+    Args:
+        sequence_length: L.
+        components: K, of L // 2 + 1.
+        steps: S, below L.
+        inner_size: of the forecasting network.
+
+    Raises:
+        ConfigError: fewer than K components, or too few sessions to forecast from.
+    """
+
+    def __init__(self, sequence_length: int, components: int, steps: int, inner_size: int) -> None:
+        super().__init__()
+        seen = sequence_length - steps
+        if seen < 2:
+            raise ConfigError(
+                f"frequency_steps = {steps} of sequence_length = {sequence_length}; expected at most "
+                f"{sequence_length - 2}, to forecast from two sessions or more"
+            )
+        if components >= seen // 2 + 1:
+            raise ConfigError(
+                f"frequency_components = {components}, and {seen} sessions have {seen // 2 + 1}; expected fewer, "
+                "or nothing is left"
+            )
+        self.components, self.steps, self.seen = components, steps, seen
+        self.num_outlooks = steps
+        self.whole = _Transform(sequence_length)
+        self.part = _Transform(seen)
+        self.forecaster = Forecaster(torch.full((steps, seen), 1.0 / seen), seen, inner_size)
+
+    def forward(self, sequences: Tensor) -> Normalized:
+        """`(R, L, F)` → the residual `(R, L, F)`, the outlook `(R, S, F)` and the auxiliary loss."""
+        with torch.autocast(sequences.device.type, enabled=False):
+            series = sequences.float().transpose(1, 2)  # (R, F, L)
+            main = self.whole.main_part(series, self.components)
+            early, late = series[..., : self.seen], series[..., self.steps :]
+            recalled = self.forecaster(self.part.main_part(early, self.components), early)
+            outlook = self.forecaster(self.part.main_part(late, self.components), late)
+            auxiliary = F.mse_loss(recalled, main[..., self.seen :])
+            return Normalized((series - main).transpose(1, 2), outlook.transpose(1, 2), auxiliary)
+
+
+class _Transform(nn.Module):
+    """The discrete Fourier transform of real series of one length, as a matrix product."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        count = length // 2 + 1
+        turns = torch.arange(length).unsqueeze(1) * torch.arange(count) % length  # exact in integers
+        angles = turns.double() * (2 * math.pi / length)
+        forth = torch.cat([angles.cos(), -angles.sin()], dim=1)  # (length, 2 · count)
+        twice = torch.full((count,), 2.0, dtype=torch.double)  # a component and its mirror image
+        twice[0] = 1.0
+        if length % 2 == 0:
+            twice[-1] = 1.0
+        back = torch.cat([twice * angles.cos(), -twice * angles.sin()], dim=1).T / length
+        self.forth: Tensor
+        self.back: Tensor
+        self.register_buffer("forth", forth.float(), persistent=False)
+        self.register_buffer("back", back.float(), persistent=False)
+
+    def main_part(self, series: Tensor, components: int) -> Tensor:
+        """`(..., L)` → the sum of its strongest components `(..., L)`."""
+        spectrum = series @ self.forth
+        halves = spectrum.unflatten(-1, (2, -1))  # (..., 2, count): real, imaginary
+        strongest = halves.square().sum(-2).topk(components, dim=-1).indices
+        kept = torch.zeros_like(halves[..., 0, :]).scatter(-1, strongest, 1.0)
+        return (halves * kept.unsqueeze(-2)).flatten(-2) @ self.back

@@ -1,0 +1,38 @@
+"""The stock attention network: all stocks of a day look at each other."""
+
+from torch import Tensor, nn
+
+from deepfm.engine.acceleration import Recomputable
+from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.network.gates import GatedResidual, GatedSkip
+from deepfm.equities.network.set_attention import SetAttention
+
+
+class StockAttention(Recomputable):
+    """Attention across the stocks of one day, without positions: another order of stocks gives the same states.
+
+    Memory grows with the square of a day's stocks at most; days are padded to the longest, and never see each other.
+
+    Args:
+        hidden_size: H.
+        num_heads: divides H.
+        dropout: everywhere.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.attention = SetAttention(hidden_size, num_heads, dropout)
+        self.join = GatedSkip(hidden_size, dropout)
+        self.residual = GatedResidual(hidden_size, dropout, context=True)
+
+    def forward(self, state: Tensor, layout: DayLayout) -> Tensor:
+        """`(R, H)` → `(R, H)`: what a stock saw of its day, added through a gate and set against its own state."""
+        table = layout.pad(self.norm(state))
+        seen = layout.rows(self.attention(table, None if layout.is_full else layout.mask))
+        after: Tensor = self.residual(self.join(seen, state), seen)
+        return after
+
+    def weights(self, state: Tensor, layout: DayLayout) -> Tensor:
+        """How much of each stock (last axis) each stock takes, `(D, heads, N, N)`, in the layout's places."""
+        return self.attention.weights(layout.pad(self.norm(state)), layout.mask)
