@@ -154,9 +154,7 @@ def backtest(
     levels = tuple(_level(gross - cost * BASIS_POINT * trades, cost) for cost in settings.costs)
     beta, market_share = _beta(gross, market)
     dates = panel.sessions[earning][kept]
-    return Backtest(
-        horizon, dates, gross, trades, market, levels, beta, market_share, _sectors(holdings[kept], panel)
-    )
+    return Backtest(horizon, dates, gross, trades, market, levels, beta, market_share, _sectors(holdings[kept], panel))
 
 
 def _level(returns: Floats, cost: float) -> CostLevel:
@@ -196,5 +194,3 @@ def _sectors(holdings: Floats, panel: Panel) -> dict[str, float]:
     net = np.bincount(panel.sectors.astype(np.int64) + 1, holdings.mean(axis=0), len(panel.sector_names) + 1)
     names = ("unknown", *panel.sector_names)
     return {name: float(weight) for name, weight in zip(names, net, strict=True)}
-
-

@@ -100,5 +100,7 @@ def paired_difference(ours: Floats, theirs: Floats, horizon: int) -> SerialMean:
         raise DataError(f"paired series have shapes {ours.shape} and {theirs.shape}; expected the same days for both")
     both = np.isfinite(ours) & np.isfinite(theirs)
     if not both.any():
-        raise DataError("two methods have no day in common, so they cannot be paired; score the same sessions with both")
+        raise DataError(
+            "two methods have no day in common, so they cannot be paired; score the same sessions with both"
+        )
     return paired_newey_west(ours[both], theirs[both], newey_west_lags(horizon))

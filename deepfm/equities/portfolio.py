@@ -87,7 +87,7 @@ def traded(holdings: Floats) -> Floats:
 
 
 def market_returns(returns: Floats, where: Mask) -> Floats:
-    """The equal-weight mean return of the stocks that were in the universe the session before, `(T,)`; 0 without any."""
+    """The mean return of the stocks that were in the universe the session before, `(T,)`; 0 without any."""
     if returns.shape != where.shape:
         raise DataError(f"returns and where have shapes {returns.shape} and {where.shape}; expected them alike")
     member = np.zeros_like(where)

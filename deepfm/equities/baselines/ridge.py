@@ -49,7 +49,9 @@ class Ridge(Baseline):
         if not squares.any():
             raise DataError("ridge found no stock with a feature and a target in its sessions; give others")
         penalty = self.alpha * np.eye(width)
-        self.weights = np.stack([np.linalg.solve(squares[at] + penalty, products[at]) for at in range(horizons)], axis=1)
+        self.weights = np.stack(
+            [np.linalg.solve(squares[at] + penalty, products[at]) for at in range(horizons)], axis=1
+        )
 
     def _score(self, features: RankedFeatures, num_horizons: int) -> Scores:
         values = features.values
@@ -59,5 +61,7 @@ class Ridge(Baseline):
         for start in range(0, len(values), SESSIONS_AT_ONCE):
             part = values[start : start + SESSIONS_AT_ONCE]
             known = np.isfinite(part).any(axis=2)
-            scores[start : start + SESSIONS_AT_ONCE][known] = np.nan_to_num(part[known].astype(np.float64)) @ self.weights
+            scores[start : start + SESSIONS_AT_ONCE][known] = (
+                np.nan_to_num(part[known].astype(np.float64)) @ self.weights
+            )
         return scores

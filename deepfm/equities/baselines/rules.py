@@ -41,6 +41,6 @@ class RandomScores(Baseline):
         """There is nothing to learn."""
 
     def _score(self, features: RankedFeatures, num_horizons: int) -> Scores:
-        known = np.isfinite(features.values).any(axis=2)
+        known = np.asarray(np.isfinite(features.values).any(axis=2))
         drawn = self.generator.random((*known.shape, num_horizons), dtype=np.float32)
         return np.where(known[:, :, None], drawn, np.float32(np.nan))

@@ -17,10 +17,10 @@ from deepfm.utils.io import load_arrays, save_arrays
 from deepfm.utils.seeding import random_stream
 
 BASELINES: Mapping[str, Callable[[int], Baseline]] = {
-    "reversal 5": lambda seed: Rule("ret5", sign=-1),
-    "momentum 20": lambda seed: Rule("ret20"),
-    "momentum 12-1": lambda seed: Rule("mom250_20"),
-    "ridge": lambda seed: Ridge(),
+    "reversal 5": lambda _: Rule("ret5", sign=-1),
+    "momentum 20": lambda _: Rule("ret20"),
+    "momentum 12-1": lambda _: Rule("mom250_20"),
+    "ridge": lambda _: Ridge(),
     "LightGBM": lambda seed: Trees(TreeSettings(seed=seed)),
     "random": lambda seed: RandomScores(random_stream("random scores", seed)),
 }
@@ -89,7 +89,8 @@ def walk_forward_scores(
         path = None if folder is None else Path(folder) / f"{name.replace(' ', '_')}.npz"
         kept = _read(path, key) if path is not None else None
         if kept is None:
-            kept = np.concatenate([_score_fold(BASELINES[name](seed), features, targets, fold) for fold in folds])
+            baseline = BASELINES[name](seed)
+            kept = np.concatenate([_score_fold(baseline, features, targets, fold) for fold in folds])
             if path is not None:
                 save_arrays(path, {"key": np.array(key), "sessions": tests, "scores": kept})
         scores = np.full((*features.values.shape[:2], kept.shape[2]), np.nan, dtype=np.float32)
@@ -98,9 +99,7 @@ def walk_forward_scores(
     return found
 
 
-def _score_fold(
-    baseline: Baseline, features: RankedFeatures, targets: NDArray[np.float32], fold: FoldLike
-) -> Scores:
+def _score_fold(baseline: Baseline, features: RankedFeatures, targets: NDArray[np.float32], fold: FoldLike) -> Scores:
     return baseline.fit(features, targets, known_sessions(fold)).score(features.at(fold.test))
 
 
@@ -112,11 +111,11 @@ def _read(path: Path, key: str) -> Scores | None:
     return arrays["scores"] if str(arrays.get("key", "")) == key else None
 
 
-def _fingerprint(
-    features: RankedFeatures, targets: NDArray[np.float32], folds: Sequence[FoldLike], seed: int
-) -> str:
+def _fingerprint(features: RankedFeatures, targets: NDArray[np.float32], folds: Sequence[FoldLike], seed: int) -> str:
     """What the scores depend on: the data, the folds, the seed."""
-    digest = hashlib.blake2b(repr((features.names, features.values.shape, targets.shape, seed)).encode(), digest_size=16)
+    digest = hashlib.blake2b(
+        repr((features.names, features.values.shape, targets.shape, seed)).encode(), digest_size=16
+    )
     for array in (features.values, targets, *(part for fold in folds for part in (known_sessions(fold), fold.test))):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
