@@ -150,7 +150,7 @@ class DayOrder:
 
 def rankable(
     close: NDArray[np.floating], eligible: NDArray[np.bool_], sequence_length: int, min_history: int
-) -> NDArray:
+) -> NDArray[np.bool_]:
     """Which stocks of a session are ranked, `(T, N)`: of its universe, with enough closes in the look-back.
 
     Args:
