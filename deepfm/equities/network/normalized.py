@@ -42,7 +42,7 @@ class NoNormalization(nn.Module):
 class Forecaster(nn.Module):
     """A small network from a feature's past to its future, shared by all stocks and features.
 
-    `V p + W2 ReLU(W1 [p ; x] + b1) + b2`, where the linear part starts as a given guess and W2 at 0.
+    `V p + W2 ReLU(W1 [p ; x] + b1) + b2`, where the linear part starts as a given guess, and W2 near 0.
 
     Args:
         guess: the linear part's start, `(outputs, inputs)`.
@@ -59,8 +59,8 @@ class Forecaster(nn.Module):
         nn.init.normal_(self.outer.weight, std=0.01)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, past: Tensor, extra: Tensor) -> Tensor:
-        """`(..., inputs)` and `(..., extra_size)` → `(..., outputs)`."""
-        inner = F.relu(self.inner(torch.cat([past, extra], dim=-1)))
-        forecast: Tensor = F.linear(past, self.linear) + self.outer(inner)
-        return forecast
+    def forward(self, past: Tensor, extra: Tensor | None = None) -> Tensor:
+        """`(R, inputs, F)` and `(R, extra_size, F)` → `(R, outputs, F)`."""
+        known = past if extra is None else torch.cat([past, extra], dim=1)
+        inner = F.relu(self.inner.weight @ known + self.inner.bias.unsqueeze(1))
+        return self.linear @ past + self.outer.weight @ inner + self.outer.bias.unsqueeze(1)

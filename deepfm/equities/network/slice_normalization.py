@@ -46,14 +46,7 @@ class SliceNormalization(nn.Module):
             mean = slices.mean(2, keepdim=True)
             deviation = ((slices - mean).square().mean(2, keepdim=True) + VARIANCE_FLOOR).sqrt()
             standardised = ((slices - mean) / deviation).flatten(1, 2)
-            statistics = torch.cat([mean, deviation], dim=2).permute(0, 3, 1, 2)  # (R, F, n, 2)
-            recalled = self._next(statistics[:, :, :-1])
-            outlook = self._next(statistics[:, :, 1:])
-            auxiliary = F.mse_loss(recalled, statistics[:, :, -1])
-            return Normalized(standardised, outlook.transpose(1, 2), auxiliary)
-
-    def _next(self, statistics: Tensor) -> Tensor:
-        """`(R, F, n - 1, 2)` → the following slice's `(R, F, 2)`."""
-        known = statistics.flatten(2)
-        forecast: Tensor = self.forecaster(known, known[..., :0])
-        return forecast
+            statistics = torch.cat([mean, deviation], dim=2)  # (R, n, 2, F)
+            recalled = self.forecaster(statistics[:, :-1].flatten(1, 2))
+            outlook = self.forecaster(statistics[:, 1:].flatten(1, 2))
+            return Normalized(standardised, outlook, F.mse_loss(recalled, statistics[:, -1]))

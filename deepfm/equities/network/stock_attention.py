@@ -22,7 +22,7 @@ class StockAttention(Recomputable):
     def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
-        self.attention = SetAttention(hidden_size, num_heads, dropout)
+        self.attention = SetAttention(hidden_size, num_heads)
         self.join = GatedSkip(hidden_size, dropout)
         self.residual = GatedResidual(hidden_size, dropout, context=True)
 
