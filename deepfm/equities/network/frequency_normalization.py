@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepfm.equities.network.normalized import Forecaster, Normalized
+from deepfm.equities.network.normalized import Forecaster, Normalized, rows_first, time_first
 from deepfm.errors import ConfigError
 
 
@@ -50,12 +50,14 @@ class FrequencyNormalization(nn.Module):
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → the residual `(R, L, F)`, the outlook `(R, S, F)` and the auxiliary loss."""
         with torch.autocast(sequences.device.type, enabled=False):
-            series = sequences.float()
+            series = time_first(sequences.float())
             main = self.whole.main_part(series, self.components)
-            early, late = series[:, : self.seen], series[:, self.steps :]
+            early, late = series[: self.seen], series[self.steps :]
             recalled = self.forecaster(self.part.main_part(early, self.components), early)
             outlook = self.forecaster(self.part.main_part(late, self.components), late)
-            return Normalized(series - main, outlook, F.mse_loss(recalled, main[:, self.seen :]))
+            auxiliary = F.mse_loss(recalled, main[self.seen :])
+            rows = len(sequences)
+            return Normalized(rows_first(series - main, rows), rows_first(outlook, rows), auxiliary)
 
 
 class _Transform(nn.Module):
@@ -78,9 +80,9 @@ class _Transform(nn.Module):
         self.register_buffer("back", back.float(), persistent=False)
 
     def main_part(self, series: Tensor, components: int) -> Tensor:
-        """`(R, length, F)` → the sum of its strongest components (and of those that equal them), the same shape."""
-        spectrum = (self.forth @ series).unflatten(1, (2, -1))  # (R, 2, count, F): real, imaginary
-        left = spectrum.square().sum(1)
+        """`(length, X)` → the sum of its strongest components (and of those that equal them), the same shape."""
+        spectrum = (self.forth @ series).unflatten(0, (2, -1))  # (2, count, X): real, imaginary
+        left = spectrum.square().sum(0)
         for _ in range(components):  # far cheaper than a sort of short lists
-            left = left.masked_fill(left >= left.amax(1, keepdim=True), -1.0)
-        return self.back @ (spectrum * (left < 0).unsqueeze(1)).flatten(1, 2)
+            left = left.masked_fill(left >= left.amax(0), -1.0)
+        return self.back @ (spectrum * (left < 0)).flatten(0, 1)

@@ -24,9 +24,9 @@ class Normalized:
     auxiliary: Tensor
 
 
-def nothing_taken(sequences: Tensor, kept: Tensor) -> Normalized:
+def nothing_taken(kept: Tensor) -> Normalized:
     """The result of a normalisation that keeps everything, and so has nothing to forecast."""
-    return Normalized(kept, sequences[:, :0], sequences.new_zeros(()))
+    return Normalized(kept, kept[:, :0], kept.new_zeros(()))
 
 
 class NoNormalization(nn.Module):
@@ -36,7 +36,7 @@ class NoNormalization(nn.Module):
 
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → the same."""
-        return nothing_taken(sequences, sequences)
+        return nothing_taken(sequences)
 
 
 class Forecaster(nn.Module):
@@ -60,7 +60,17 @@ class Forecaster(nn.Module):
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, past: Tensor, extra: Tensor | None = None) -> Tensor:
-        """`(R, inputs, F)` and `(R, extra_size, F)` → `(R, outputs, F)`."""
-        known = past if extra is None else torch.cat([past, extra], dim=1)
+        """`(inputs, X)` and `(extra_size, X)`, for X series → `(outputs, X)`."""
+        known = past if extra is None else torch.cat([past, extra])
         inner = F.relu(self.inner.weight @ known + self.inner.bias.unsqueeze(1))
         return self.linear @ past + self.outer.weight @ inner + self.outer.bias.unsqueeze(1)
+
+
+def time_first(sequences: Tensor) -> Tensor:
+    """`(R, L, F)` → `(L, R · F)`: every series a column, so that what is done over time is one matrix product."""
+    return sequences.transpose(0, 1).flatten(1)
+
+
+def rows_first(series: Tensor, num_rows: int) -> Tensor:
+    """`(L, R · F)` → `(R, L, F)`."""
+    return series.unflatten(1, (num_rows, -1)).transpose(0, 1).contiguous()
