@@ -9,9 +9,7 @@ from deepfm.equities.day_layout import DayLayout
 from deepfm.equities.losses.by_day import row_mean
 
 
-def pinball_loss(
-    quantiles: Tensor, targets: Tensor, day: Tensor | DayLayout, levels: tuple[float, ...]
-) -> Tensor:
+def pinball_loss(quantiles: Tensor, targets: Tensor, day: Tensor | DayLayout, levels: tuple[float, ...]) -> Tensor:
     """The mean over levels τ of `max(τ (y - q), (τ - 1)(y - q))` (Koenker and Bassett, 1978).
 
     Args:

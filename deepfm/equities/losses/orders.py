@@ -27,9 +27,7 @@ def ic_loss(scores: Tensor, targets: Tensor, day: Tensor | DayLayout) -> Tensor:
     return _one_less_correlation(lists.scores, lists.targets, lists.counts, scores.shape)
 
 
-def rankic_loss(
-    scores: Tensor, targets: Tensor, day: Tensor | DayLayout, temperature: float = 0.1
-) -> Tensor:
+def rankic_loss(scores: Tensor, targets: Tensor, day: Tensor | DayLayout, temperature: float = 0.1) -> Tensor:
     """1 - the correlation of soft ranks of the scores with ranks of the targets, within the day.
 
     A score's soft rank is the sum over the day's stocks of `σ((s_i - s_j) / τ)` (Qin et al., 2010, equation 11), where

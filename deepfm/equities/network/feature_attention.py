@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepfm.engine.acceleration import Recomputable
-from deepfm.equities.network.gates import GatedSkip
+from deepfm.equities.network.gates import GatedSkip, SequenceDropout
 from deepfm.equities.network.set_attention import SetAttention
 from deepfm.errors import ConfigError
 
@@ -23,7 +23,7 @@ class FeatureAttention(Recomputable):
 
     Args:
         feature_groups: each feature's group, F whole numbers; a group without features has no token.
-        num_views: L + C, sessions of the look-back and outlooks.
+        sequence_length: L.
         num_outlooks: C.
         hidden_size: H.
         attention: heads, and dropout.
@@ -60,12 +60,12 @@ class FeatureAttention(Recomputable):
         self.embedding = nn.Parameter(torch.empty(views, len(feature_groups), hidden_size).uniform_(-bound, bound))
         self.names = nn.Parameter(torch.empty(len(self.groups), hidden_size).uniform_(-bound, bound))
         self.attention_norm = nn.LayerNorm(hidden_size)
-        self.attention = SetAttention(hidden_size, num_heads, dropout)
+        self.attention = SetAttention(hidden_size, num_heads)
         self.forward_layers = nn.Sequential(
             nn.LayerNorm(hidden_size),
             nn.Linear(hidden_size, 2 * hidden_size),
             nn.GELU(),
-            nn.Dropout(dropout),
+            SequenceDropout(dropout),
             nn.Linear(2 * hidden_size, hidden_size),
         )
         self.join = GatedSkip(hidden_size, dropout, len(self.groups) * hidden_size)

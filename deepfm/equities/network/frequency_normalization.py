@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepfm.equities.network.normalized import Forecaster, Normalized
+from deepfm.equities.network.normalized import Forecaster, Normalized, rows_first, time_first
 from deepfm.errors import ConfigError
 
 
@@ -50,13 +50,14 @@ class FrequencyNormalization(nn.Module):
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → the residual `(R, L, F)`, the outlook `(R, S, F)` and the auxiliary loss."""
         with torch.autocast(sequences.device.type, enabled=False):
-            series = sequences.float().transpose(1, 2)  # (R, F, L)
+            series = time_first(sequences.float())
             main = self.whole.main_part(series, self.components)
-            early, late = series[..., : self.seen], series[..., self.steps :]
+            early, late = series[: self.seen], series[self.steps :]
             recalled = self.forecaster(self.part.main_part(early, self.components), early)
             outlook = self.forecaster(self.part.main_part(late, self.components), late)
-            auxiliary = F.mse_loss(recalled, main[..., self.seen :])
-            return Normalized((series - main).transpose(1, 2), outlook.transpose(1, 2), auxiliary)
+            auxiliary = F.mse_loss(recalled, main[self.seen :])
+            rows = len(sequences)
+            return Normalized(rows_first(series - main, rows), rows_first(outlook, rows), auxiliary)
 
 
 class _Transform(nn.Module):
@@ -67,21 +68,21 @@ class _Transform(nn.Module):
         count = length // 2 + 1
         turns = torch.arange(length).unsqueeze(1) * torch.arange(count) % length  # exact in integers
         angles = turns.double() * (2 * math.pi / length)
-        forth = torch.cat([angles.cos(), -angles.sin()], dim=1)  # (length, 2 · count)
+        forth = torch.cat([angles.cos(), -angles.sin()], dim=1).T  # (2 · count, length)
         twice = torch.full((count,), 2.0, dtype=torch.double)  # a component and its mirror image
         twice[0] = 1.0
         if length % 2 == 0:
             twice[-1] = 1.0
-        back = torch.cat([twice * angles.cos(), -twice * angles.sin()], dim=1).T / length
+        back = torch.cat([twice * angles.cos(), -twice * angles.sin()], dim=1) / length
         self.forth: Tensor
         self.back: Tensor
         self.register_buffer("forth", forth.float(), persistent=False)
         self.register_buffer("back", back.float(), persistent=False)
 
     def main_part(self, series: Tensor, components: int) -> Tensor:
-        """`(..., L)` → the sum of its strongest components `(..., L)`."""
-        spectrum = series @ self.forth
-        halves = spectrum.unflatten(-1, (2, -1))  # (..., 2, count): real, imaginary
-        strongest = halves.square().sum(-2).topk(components, dim=-1).indices
-        kept = torch.zeros_like(halves[..., 0, :]).scatter(-1, strongest, 1.0)
-        return (halves * kept.unsqueeze(-2)).flatten(-2) @ self.back
+        """`(length, X)` → the sum of its strongest components (and of those that equal them), the same shape."""
+        spectrum = (self.forth @ series).unflatten(0, (2, -1))  # (2, count, X): real, imaginary
+        left = spectrum.square().sum(0)
+        for _ in range(components):  # far cheaper than a sort of short lists
+            left = left.masked_fill(left >= left.amax(0), -1.0)
+        return self.back @ (spectrum * (left < 0)).flatten(0, 1)

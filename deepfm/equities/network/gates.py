@@ -1,7 +1,27 @@
 """Gates and gated residual networks (Lim et al., 2021)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class SequenceDropout(nn.Module):
+    """Dropout with one mask for all entries of a sequence (Gal and Ghahramani, 2016), which also costs less to draw.
+
+    Args:
+        share: of the numbers that are dropped in training.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., L, H)` → the same shape; a mask for each row of all but the last two dimensions, or of `(R, H)`."""
+        if not self.training or not self.share:
+            return x
+        kept = x.new_ones(*x.shape[:-2], 1, x.shape[-1]) if x.ndim > 2 else torch.ones_like(x)
+        return x * F.dropout(kept, self.share)
 
 
 class GatedSkip(nn.Module):
@@ -15,7 +35,7 @@ class GatedSkip(nn.Module):
 
     def __init__(self, hidden_size: int, dropout: float, input_size: int | None = None) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SequenceDropout(dropout)
         self.gate = nn.Linear(input_size or hidden_size, 2 * hidden_size)
         self.norm = nn.LayerNorm(hidden_size)
 

@@ -1,6 +1,7 @@
 """From a stock's state to its score and the distribution of its target."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +40,9 @@ class HorizonHead(nn.Module):
         self.offset = nn.Parameter(torch.zeros(()))
         self.log_scale = nn.Parameter(torch.tensor(math.log(MEDIAN_SCALE)))
         middle = list(quantiles[: self.side + 1])[::-1]  # from .5 down, then from .5 up
-        gaps = [high - low for high, low in zip(middle, middle[1:], strict=False)]
+        gaps = [high - low for high, low in pairwise(middle)]
         upper = quantiles[self.side :]
-        gaps += [high - low for low, high in zip(upper, upper[1:], strict=False)]
+        gaps += [high - low for low, high in pairwise(upper)]
         with torch.no_grad():
             self.spread.weight.mul_(0.1)
             self.spread.bias.copy_(_inverse_softplus(torch.tensor(gaps)))

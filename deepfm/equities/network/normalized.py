@@ -24,9 +24,9 @@ class Normalized:
     auxiliary: Tensor
 
 
-def nothing_taken(sequences: Tensor, kept: Tensor) -> Normalized:
+def nothing_taken(kept: Tensor) -> Normalized:
     """The result of a normalisation that keeps everything, and so has nothing to forecast."""
-    return Normalized(kept, sequences[:, :0], sequences.new_zeros(()))
+    return Normalized(kept, kept[:, :0], kept.new_zeros(()))
 
 
 class NoNormalization(nn.Module):
@@ -36,13 +36,13 @@ class NoNormalization(nn.Module):
 
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → the same."""
-        return nothing_taken(sequences, sequences)
+        return nothing_taken(sequences)
 
 
 class Forecaster(nn.Module):
     """A small network from a feature's past to its future, shared by all stocks and features.
 
-    `V p + W2 ReLU(W1 [p ; x] + b1) + b2`, where the linear part starts as a given guess and W2 at 0.
+    `V p + W2 ReLU(W1 [p ; x] + b1) + b2`, where the linear part starts as a given guess, and W2 near 0.
 
     Args:
         guess: the linear part's start, `(outputs, inputs)`.
@@ -59,8 +59,18 @@ class Forecaster(nn.Module):
         nn.init.normal_(self.outer.weight, std=0.01)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, past: Tensor, extra: Tensor) -> Tensor:
-        """`(..., inputs)` and `(..., extra_size)` → `(..., outputs)`."""
-        inner = F.relu(self.inner(torch.cat([past, extra], dim=-1)))
-        forecast: Tensor = F.linear(past, self.linear) + self.outer(inner)
-        return forecast
+    def forward(self, past: Tensor, extra: Tensor | None = None) -> Tensor:
+        """`(inputs, X)` and `(extra_size, X)`, for X series → `(outputs, X)`."""
+        known = past if extra is None else torch.cat([past, extra])
+        inner = F.relu(self.inner.weight @ known + self.inner.bias.unsqueeze(1))
+        return self.linear @ past + self.outer.weight @ inner + self.outer.bias.unsqueeze(1)
+
+
+def time_first(sequences: Tensor) -> Tensor:
+    """`(R, L, F)` → `(L, R · F)`: every series a column, so that what is done over time is one matrix product."""
+    return sequences.transpose(0, 1).flatten(1)
+
+
+def rows_first(series: Tensor, num_rows: int) -> Tensor:
+    """`(L, R · F)` → `(R, L, F)`."""
+    return series.unflatten(1, (num_rows, -1)).transpose(0, 1).contiguous()

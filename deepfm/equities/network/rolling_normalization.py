@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from deepfm.equities.network.normalized import VARIANCE_FLOOR, Normalized, nothing_taken
+from deepfm.equities.network.normalized import VARIANCE_FLOOR, Normalized, nothing_taken, time_first
 from deepfm.errors import ConfigError
 
 
@@ -40,11 +40,12 @@ class RollingNormalization(nn.Module):
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → blended `(R, L, F)`."""
         with torch.autocast(sequences.device.type, enabled=False):
-            values = sequences.float()
-            windows = (len(self.blend) - 1, values.shape[1])
-            mean = (self.averages @ values).unflatten(1, windows)  # (R, W, L, F)
-            squares = (self.averages @ values.square()).unflatten(1, windows)
+            series = time_first(sequences.float())
+            length, rows = sequences.shape[1], len(sequences)
+            mean = (self.averages @ series).unflatten(0, (-1, length))  # (W, L, R · F)
+            squares = (self.averages @ series.square()).unflatten(0, (-1, length))
             deviation = ((squares - mean.square()).clamp(min=0) + VARIANCE_FLOOR).sqrt()
-            scores = (values.unsqueeze(1) - mean) / deviation
+            scores = ((series - mean) / deviation).unflatten(2, (rows, -1))  # (W, L, R, F)
             shares = self.blend.softmax(0)
-            return nothing_taken(values, shares[0] * values + (shares[1:] * scores).sum(1))
+            blended = shares[0] * sequences.float() + (shares[1:, :, None] * scores).sum(0).transpose(0, 1)
+            return nothing_taken(blended)

@@ -9,24 +9,24 @@ from torch.nn import functional as F
 class SetAttention(nn.Module):
     """Scaled dot-product attention of every entry of a set to all its entries (Vaswani et al., 2017, section 3.2).
 
+    The weights have no dropout, so that all N² of them need not be kept.
+
     Args:
         hidden_size: H.
         num_heads: divides H.
-        dropout: of the weights.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads = num_heads
         self.projection = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, entries: Tensor, mask: Tensor | None = None) -> Tensor:
         """Entries `(B, N, H)`, and where there is one, `(B, N)`, or None for everywhere → `(B, N, H)`."""
         query, key, value = self._heads(entries)
-        dropout = self.dropout if self.training else 0.0
         seen = None if mask is None else _seen(mask)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return output
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepfm.equities.network.normalized import VARIANCE_FLOOR, Forecaster, Normalized
+from deepfm.equities.network.normalized import VARIANCE_FLOOR, Forecaster, Normalized, rows_first, time_first
 from deepfm.errors import ConfigError
 
 
@@ -42,18 +42,13 @@ class SliceNormalization(nn.Module):
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → standardised `(R, L, F)`, the next slice's mean and deviation `(R, 2, F)`, the auxiliary."""
         with torch.autocast(sequences.device.type, enabled=False):
-            slices = sequences.float().unflatten(1, (-1, self.slice_length))  # (R, n, P, F)
-            mean = slices.mean(2, keepdim=True)
-            deviation = ((slices - mean).square().mean(2, keepdim=True) + VARIANCE_FLOOR).sqrt()
-            standardised = ((slices - mean) / deviation).flatten(1, 2)
-            statistics = torch.cat([mean, deviation], dim=2).permute(0, 3, 1, 2)  # (R, F, n, 2)
-            recalled = self._next(statistics[:, :, :-1])
-            outlook = self._next(statistics[:, :, 1:])
-            auxiliary = F.mse_loss(recalled, statistics[:, :, -1])
-            return Normalized(standardised, outlook.transpose(1, 2), auxiliary)
-
-    def _next(self, statistics: Tensor) -> Tensor:
-        """`(R, F, n - 1, 2)` → the following slice's `(R, F, 2)`."""
-        known = statistics.flatten(2)
-        forecast: Tensor = self.forecaster(known, known[..., :0])
-        return forecast
+            slices = time_first(sequences.float()).unflatten(0, (-1, self.slice_length))  # (n, P, R · F)
+            mean = slices.mean(1, keepdim=True)
+            deviation = ((slices - mean).square().mean(1, keepdim=True) + VARIANCE_FLOOR).sqrt()
+            standardised = ((slices - mean) / deviation).flatten(0, 1)
+            statistics = torch.cat([mean, deviation], dim=1)  # (n, 2, R · F)
+            recalled = self.forecaster(statistics[:-1].flatten(0, 1))
+            outlook = self.forecaster(statistics[1:].flatten(0, 1))
+            auxiliary = F.mse_loss(recalled, statistics[-1])
+            rows = len(sequences)
+            return Normalized(rows_first(standardised, rows), rows_first(outlook, rows), auxiliary)

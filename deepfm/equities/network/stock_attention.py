@@ -1,10 +1,11 @@
 """The stock attention network: all stocks of a day look at each other."""
 
+import torch
 from torch import Tensor, nn
 
 from deepfm.engine.acceleration import Recomputable
 from deepfm.equities.day_layout import DayLayout
-from deepfm.equities.network.gates import GatedResidual, GatedSkip
+from deepfm.equities.network.gates import GatedSkip, SequenceDropout
 from deepfm.equities.network.set_attention import SetAttention
 
 
@@ -22,15 +23,22 @@ class StockAttention(Recomputable):
     def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
-        self.attention = SetAttention(hidden_size, num_heads, dropout)
+        self.attention = SetAttention(hidden_size, num_heads)
         self.join = GatedSkip(hidden_size, dropout)
-        self.residual = GatedResidual(hidden_size, dropout, context=True)
+        self.comparison = nn.Sequential(
+            nn.Linear(2 * hidden_size, 4 * hidden_size),
+            nn.GELU(),
+            SequenceDropout(dropout),
+            nn.Linear(4 * hidden_size, hidden_size),
+        )
+        self.output = nn.LayerNorm(hidden_size)
 
     def forward(self, state: Tensor, layout: DayLayout) -> Tensor:
         """`(R, H)` → `(R, H)`: what a stock saw of its day, added through a gate and set against its own state."""
         table = layout.pad(self.norm(state))
         seen = layout.rows(self.attention(table, None if layout.is_full else layout.mask))
-        after: Tensor = self.residual(self.join(seen, state), seen)
+        joined = self.join(seen, state)
+        after: Tensor = self.output(joined + self.comparison(torch.cat([joined, seen], dim=-1)))
         return after
 
     def weights(self, state: Tensor, layout: DayLayout) -> Tensor:

@@ -41,7 +41,9 @@ class TemporalAttention(nn.Module):
         """How much of each session the last Q take, head by head, `(R, heads, Q, L)`; nothing of later ones."""
         query = self.query(asked).unflatten(-1, (self.num_heads, -1))  # (R, Q, heads, d)
         looked_for = torch.einsum("rqhd,hdx->rhqx", query, self.key.to(query.dtype))
-        logits = (looked_for.flatten(1, 2) @ sessions.to(query.dtype).transpose(1, 2)).unflatten(1, (self.num_heads, -1))
+        logits = (looked_for.flatten(1, 2) @ sessions.to(query.dtype).transpose(1, 2)).unflatten(
+            1, (self.num_heads, -1)
+        )
         logits = logits / math.sqrt(query.shape[-1])
         asking, length = asked.shape[1], sessions.shape[1]
         if asking > 1:
