@@ -48,7 +48,7 @@ def known_bad_prints(close: Array) -> Mask:
     return _restored(away & before, order, moved)
 
 
-def is_partial_last(close: Array, volume: Array) -> bool:
+def is_partial_last(close: NDArray[np.floating], volume: NDArray[np.floating]) -> bool:
     """Whether the last session has far fewer prints, or far less volume, than the twenty before it usually had."""
     prints = np.isfinite(close).sum(axis=1)
     if len(prints) < 3 or np.median(prints[-21:-1]) < ENOUGH_STOCKS:

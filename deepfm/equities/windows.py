@@ -1,7 +1,7 @@
 """Trailing windows over sessions, for all stocks at once.
 
-A window's sum is built from blocks of doubled length, so that it costs log2(n) additions and depends on the window's own
-values alone: neither the future nor where the panel begins changes a bit of it. Arrays are `(T, N)` or `(T,)`.
+A window's sum is built from blocks of doubled length, so that it costs log2(n) additions and depends on the window's
+own values alone: neither the future nor where the panel begins changes a bit of it. Arrays are `(T, N)` or `(T,)`.
 """
 
 import math
@@ -63,7 +63,7 @@ def rolling_mean(values: Array, sessions: int) -> Array:
 
 
 def rolling_std(values: Array, sessions: int) -> Array:
-    """The standard deviation (divisor n - 1) of the known values of the last `sessions`; NaN where too few are known."""
+    """The standard deviation (divisor n - 1) of the last `sessions` known values; NaN where too few are known."""
     count = rolling_count(values, sessions)
     total, squares = rolling_sum(values, sessions), rolling_sum(values * values, sessions)
     known = np.maximum(count, 1)

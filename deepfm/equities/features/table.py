@@ -37,8 +37,8 @@ class FeatureTable:
         sizes = {len(self.names), len(self.groups), len(self.lookbacks)}
         if self.values.ndim != 3 or sizes != {self.values.shape[2]}:
             raise DataError(
-                f"features of the shape {self.values.shape} have {len(self.names)} names, {len(self.groups)} groups and "
-                f"{len(self.lookbacks)} look-backs; expected (sessions, stocks, features) and one of each a feature"
+                f"features of the shape {self.values.shape} have {len(self.names)} names, {len(self.groups)} groups "
+                f"and {len(self.lookbacks)} look-backs; expected (sessions, stocks, features) and one of each a feature"
             )
 
     def __repr__(self) -> str:
