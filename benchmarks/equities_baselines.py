@@ -1,4 +1,4 @@
-"""The shipped baselines on the point-in-time NASDAQ panel beside the measured CSVs; prints a Markdown table per horizon.
+"""The shipped baselines on the point-in-time NASDAQ panel beside the measured CSVs; prints a table per horizon.
 
     python benchmarks/equities_baselines.py [--data ../shared/datasets/equities] [--scores FOLDER]
         [--baselines "reversal 5" ridge ...] [--horizons 1 5 10 20] [--delay 1] [--report FOLDER]
@@ -12,7 +12,6 @@ import argparse
 import resource
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from deepfm.equities.panel_files import read_panel
 from deepfm.equities.panel_settings import PanelOptions
 from deepfm.equities.places import blend
 from deepfm.equities.results import Evaluation
+from deepfm.equities.walk_forward import WalkForwardSplit
 from deepfm.reporting import Column, Table
 
 CSV_NAMES = {
@@ -35,26 +35,7 @@ CSV_NAMES = {
     "ridge": "ridge",
     "LightGBM": "lgbm",
 }
-FIRST_TRAINED = np.datetime64("2010-01-04")
-YEARS = range(2013, 2018)
-GAP = 20
-
-
-@dataclass(frozen=True)
-class YearFold:
-    """A calendar year to test, and what came before it less the gap."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def year_folds(sessions: np.ndarray, gap: int) -> list[YearFold]:
-    """One fold a year."""
-    first = int(np.searchsorted(sessions, FIRST_TRAINED))
-    of_year = sessions.astype("datetime64[Y]").astype(int) + 1970
-    tests = [np.flatnonzero(of_year == year) for year in YEARS]
-    return [YearFold(np.arange(first, test[0] - gap + 1), np.empty(0, dtype=np.int64), test) for test in tests]
+SPLIT = WalkForwardSplit(test_years=tuple(range(2013, 2018)), validation_sessions=0, first_session="2010-01-04")
 
 
 def measure(arguments: argparse.Namespace) -> Evaluation:
@@ -69,11 +50,11 @@ def measure(arguments: argparse.Namespace) -> Evaluation:
     features = rank_features(table, panel.eligible)
     del table
     print(f"{panel}, {len(features.names)} features: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    folds = year_folds(panel.sessions, max(GAP, max(arguments.horizons) + arguments.delay))
+    folds = SPLIT.folds(panel.sessions, labels.horizons, labels.delay)
+    targets = labels.ranked(panel.eligible)
     scores = {}
     for name in arguments.baselines:
         started = time.perf_counter()
-        targets = labels.ranked(panel.eligible)
         scores |= walk_forward_scores([name], features, targets, folds, arguments.scores)
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if {"ridge", "LightGBM"} <= set(scores):

@@ -16,9 +16,7 @@ LARGEST_RETURN = 0.5
 TENTH = 0.1
 
 
-def daily_returns(
-    close: NDArray[np.floating], carried: int = CARRY, largest: float = LARGEST_RETURN
-) -> Floats:
+def daily_returns(close: NDArray[np.floating], carried: int = CARRY, largest: float = LARGEST_RETURN) -> Floats:
     """Each stock's return from the session before, `(T, N)`, clipped at ± `largest`.
 
     A missing close is carried forward at most `carried` sessions, which earns 0 until the next print; where nothing can

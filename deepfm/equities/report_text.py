@@ -11,8 +11,9 @@ HOW_TO_READ = (
     "a naive error would be several times too small. t is the mean in errors, and below 2 in size a difference can "
     "well be chance.",
     "A difference to a baseline is taken day by day on the same days and then averaged, so that days which were hard "
-    "for both do not count. A mean without such a difference says little: with five years of days, as "
-    "of NASDAQ's liquid stocks from 2013 to 2017, only a gain of about .003 to .005 at short horizons, and .007 to .010 at long ones, can be told from chance.",
+    "for both do not count. A mean without such a difference says little: with five years of days, as of NASDAQ's "
+    "liquid stocks from 2013 to 2017, only a gain of about .003 to .005 at short horizons, and .007 to .010 at long "
+    "ones, can be told from chance.",
 )
 COSTS = (
     "The portfolio buys the best tenth of the day's stocks and sells the worst tenth short, equal weights, traded "

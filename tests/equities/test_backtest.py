@@ -161,7 +161,7 @@ class TestWhole:
     @pytest.mark.parametrize("sessions", [[], [3, 2], [119], [500]])
     def test_sessions_that_cannot_be_traded_are_refused(self, market, sessions):
         panel, ahead = market
-        with pytest.raises(DataError, match="sessions?"):
+        with pytest.raises(DataError, match="session"):
             backtest(ahead, panel, panel.eligible, 5, sessions)
 
     def test_settings_and_shapes_are_held_to_their_limits(self, market):

@@ -52,5 +52,5 @@ def test_opposite_scores_cancel():
 
 @pytest.mark.parametrize("scores", [{}, {"a": np.zeros((2, 3))}, {"a": np.zeros((2, 3, 1)), "b": np.zeros((2, 3, 2))}])
 def test_scores_that_cannot_be_blended_are_refused(scores):
-    with pytest.raises(DataError, match="scores to blend|no scores"):
+    with pytest.raises(DataError, match=r"scores to blend|no scores"):
         blend(scores)
