@@ -10,6 +10,7 @@ from deepfm.errors import DataError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+SESSIONS_AT_ONCE = 64  # what stays in the cache
 
 
 class Places(NamedTuple):
@@ -18,12 +19,12 @@ class Places(NamedTuple):
     Tied values share the places `first` to `last`; both are 0 where nothing is ranked.
 
     Args:
-        first, last: `(S, N)` int64.
+        first, last: `(S, N)`.
         ranked: where there is a value, `(S, N)`.
     """
 
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    first: NDArray[np.int32]
+    last: NDArray[np.int32]
     ranked: Mask
 
     @property
@@ -51,20 +52,27 @@ def places_within_day(values: ArrayLike, where: ArrayLike | None = None) -> Plac
         if np.shape(where) != numbers.shape:
             raise DataError(f"where has the shape {np.shape(where)}; expected {numbers.shape}, that of the values")
         ranked = ranked & np.asarray(where, dtype=np.bool_)
-    if not numbers.size:
-        return Places(np.zeros(numbers.shape, np.int64), np.zeros(numbers.shape, np.int64), ranked)
-    kept = np.where(ranked, numbers, np.nan)
-    order = np.argsort(kept, axis=1, kind="stable")  # NaN comes last
-    ordered = np.take_along_axis(kept, order, axis=1)
-    at = np.arange(numbers.shape[1])
+    first, last = np.zeros(numbers.shape, np.int32), np.zeros(numbers.shape, np.int32)
+    for start in range(0, len(numbers) if numbers.size else 0, SESSIONS_AT_ONCE):
+        part = slice(start, start + SESSIONS_AT_ONCE)
+        first[part], last[part] = _shared_places(np.where(ranked[part], numbers[part], np.nan))
+    first[~ranked] = last[~ranked] = 0
+    return Places(first, last, ranked)
+
+
+def _shared_places(values: NDArray[np.floating]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The first and the last place of each value's tie along the rows, NaN behind all others."""
+    order = np.argsort(values, axis=1)
+    ordered = np.take_along_axis(values, order, axis=1)
+    at = np.arange(values.shape[1], dtype=np.int32)
     breaks = ordered[:, 1:] != ordered[:, :-1]
-    edge = np.ones((len(numbers), 1), dtype=np.bool_)
+    edge = np.ones((len(values), 1), dtype=np.bool_)
     starts = np.where(np.concatenate([edge, breaks], axis=1), at, 0)
     ends = np.where(np.concatenate([breaks, edge], axis=1), at, at[-1])
-    first, last = np.zeros(numbers.shape, np.int64), np.zeros(numbers.shape, np.int64)
+    first, last = np.empty(values.shape, np.int32), np.empty(values.shape, np.int32)
     np.put_along_axis(first, order, np.maximum.accumulate(starts, axis=1), axis=1)
     np.put_along_axis(last, order, np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1], axis=1)
-    return Places(np.where(ranked, first, 0), np.where(ranked, last, 0), ranked)
+    return first, last
 
 
 def blend(scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:

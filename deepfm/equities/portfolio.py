@@ -9,28 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfm.equities.metrics import LEAST_NAMES
 from deepfm.equities.places import Floats, Mask, places_within_day
+from deepfm.equities.windows import CARRY, carry_forward
 from deepfm.errors import ConfigError, DataError
 
-CARRIED_SESSIONS = 5
 LARGEST_RETURN = 0.5
 TENTH = 0.1
 
 
-def daily_returns(
-    close: NDArray[np.floating], carried: int = CARRIED_SESSIONS, largest: float = LARGEST_RETURN
-) -> Floats:
+def daily_returns(close: NDArray[np.floating], carried: int = CARRY, largest: float = LARGEST_RETURN) -> Floats:
     """Each stock's return from the session before, `(T, N)`, clipped at ± `largest`.
 
     A missing close is carried forward at most `carried` sessions, which earns 0 until the next print; where nothing can
     be carried the return is NaN. The clip keeps bad prints from deciding a backtest.
     """
-    filled = np.array(close, dtype=np.float64)
-    age = np.zeros(filled.shape[1], dtype=np.int64)
-    for session in range(1, len(filled)):
-        gone = ~np.isfinite(filled[session])
-        age = np.where(gone, age + 1, 0)
-        take = gone & (age <= carried)
-        filled[session, take] = filled[session - 1, take]
+    filled = carry_forward(np.asarray(close, dtype=np.float64), carried)
     returns = np.full(filled.shape, np.nan)
     known = np.isfinite(filled[1:]) & np.isfinite(filled[:-1]) & (filled[:-1] > 0)
     np.divide(filled[1:], filled[:-1], out=returns[1:], where=known)

@@ -8,15 +8,16 @@ HOW_TO_READ = (
     "be worth something, because it is a bet on a thousand stocks every day, not on one.",
     "ICIR is the mean of the daily values by their own spread from day to day. It is not annualised. The error of a "
     "mean is Newey and West's, because the returns over 20 sessions that start today and tomorrow share 19 sessions; "
-    "a naive error would be several times too small. t is the mean in errors, and below 2 in size a difference can "
+    "a naive error would be about three times too small. t is the mean in errors, and below 2 in size a difference can "
     "well be chance.",
     "A difference to a baseline is taken day by day on the same days and then averaged, so that days which were hard "
-    "for both do not count. A mean without such a difference says little: with five years of days, as "
-    "of NASDAQ's liquid stocks from 2013 to 2017, only a gain of about .003 to .005 at short horizons, and .007 to .010 at long ones, can be told from chance.",
+    "for both do not count. A mean without such a difference says little: with five years of days, as of NASDAQ's "
+    "liquid stocks from 2013 to 2017, only a gain of about .003 to .005 at short horizons, and .007 to .010 at long "
+    "ones, can be told from chance.",
 )
 COSTS = (
-    "The portfolio buys the best tenth of the day's stocks and sells the worst tenth short, equal weights, traded "
-    "after the stated delay and held for the horizon in overlapping parts. Sharpe is the mean of the portfolio's daily "
+    "The portfolio buys the best of the day's stocks and, unless it is long only, sells the worst short, equal "
+    "weights, traded after the delay and held for the horizon in overlapping parts. Sharpe is the mean of the portfolio's daily "
     "returns by their deviation, times the root of 252; a long-short portfolio that follows the scores has a positive "
     "one where the scores are right. Its own error over five years is .45, so that 1.0 and 1.4 do not differ.",
     "Costs decide which horizon is of any use. A portfolio that is renewed daily has been seen to trade twice its "

@@ -1,6 +1,6 @@
 """Rankings to beat, on the same features, folds and harness: reversal, momentum, ridge, LightGBM, chance."""
 
-from deepfm.equities.baselines.base import Baseline, RankedFeatures
+from deepfm.equities.baselines.base import Baseline, RankedFeatures, rank_features
 from deepfm.equities.baselines.ridge import Ridge
 from deepfm.equities.baselines.rules import RandomScores, Rule
 from deepfm.equities.baselines.trees import Trees, TreeSettings
@@ -15,5 +15,6 @@ __all__ = [
     "Rule",
     "TreeSettings",
     "Trees",
+    "rank_features",
     "walk_forward_scores",
 ]

@@ -8,10 +8,12 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from deepfm.equities.within_day import rank_within_day
 from deepfm.errors import DataError, NotFittedError
 
 Sessions = NDArray[np.integer]
 Scores = NDArray[np.float32]
+FEATURES_AT_ONCE = 4
 
 
 class NamedFeatures(Protocol):
@@ -44,6 +46,15 @@ class RankedFeatures:
     def at(self, sessions: Sessions) -> "RankedFeatures":
         """The features of some sessions."""
         return RankedFeatures(self.values[sessions], self.names)
+
+
+def rank_features(features: NamedFeatures, where: NDArray[np.bool_]) -> RankedFeatures:
+    """Rank features within each day among the stocks of `where` `(T, N)`, a few at a time for the sake of memory."""
+    ranked = np.empty_like(features.values)
+    for start in range(0, ranked.shape[2], FEATURES_AT_ONCE):
+        part = slice(start, start + FEATURES_AT_ONCE)
+        ranked[:, :, part] = rank_within_day(features.values[:, :, part], where)
+    return RankedFeatures(ranked, tuple(features.names))
 
 
 class Baseline(ABC):

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from deepfm.equities.baselines.base import Baseline, RankedFeatures, Scores, Ses
 from deepfm.equities.baselines.ridge import Ridge
 from deepfm.equities.baselines.rules import RandomScores, Rule
 from deepfm.equities.baselines.trees import Trees, TreeSettings
+from deepfm.equities.walk_forward import Fold
 from deepfm.errors import ConfigError, DataError
 from deepfm.utils.io import load_arrays, save_arrays
 from deepfm.utils.seeding import random_stream
@@ -26,23 +26,7 @@ BASELINES: Mapping[str, Callable[[int], Baseline]] = {
 }
 
 
-class FoldLike(Protocol):
-    """One fold of a walk-forward split: session indices, rising."""
-
-    @property
-    def train(self) -> Sessions:
-        """What is learned from."""
-
-    @property
-    def validation(self) -> Sessions:
-        """What a network stops by; may be empty."""
-
-    @property
-    def test(self) -> Sessions:
-        """What is scored."""
-
-
-def known_sessions(fold: FoldLike) -> Sessions:
+def known_sessions(fold: Fold) -> Sessions:
     """All sessions that a baseline, which has nothing to stop by, may learn from: up to the gap before the test."""
     last = fold.validation if len(fold.validation) else fold.train
     return np.arange(fold.train[0], last[-1] + 1)
@@ -52,7 +36,7 @@ def walk_forward_scores(
     names: Sequence[str],
     features: RankedFeatures,
     targets: NDArray[np.float32],
-    folds: Sequence[FoldLike],
+    folds: Sequence[Fold],
     folder: str | Path | None = None,
     seed: int = 0,
 ) -> dict[str, Scores]:
@@ -99,7 +83,7 @@ def walk_forward_scores(
     return found
 
 
-def _score_fold(baseline: Baseline, features: RankedFeatures, targets: NDArray[np.float32], fold: FoldLike) -> Scores:
+def _score_fold(baseline: Baseline, features: RankedFeatures, targets: NDArray[np.float32], fold: Fold) -> Scores:
     return baseline.fit(features, targets, known_sessions(fold)).score(features.at(fold.test))
 
 
@@ -111,7 +95,7 @@ def _read(path: Path, key: str) -> Scores | None:
     return arrays["scores"] if str(arrays.get("key", "")) == key else None
 
 
-def _fingerprint(features: RankedFeatures, targets: NDArray[np.float32], folds: Sequence[FoldLike], seed: int) -> str:
+def _fingerprint(features: RankedFeatures, targets: NDArray[np.float32], folds: Sequence[Fold], seed: int) -> str:
     """What the scores depend on: the data, the folds, the seed."""
     digest = hashlib.blake2b(
         repr((features.names, features.values.shape, targets.shape, seed)).encode(), digest_size=16
