@@ -92,7 +92,7 @@ def run_experiment(
         ]
         if left:
             return {"left": left}
-        return measure_experiment(market, settings, experiment)
+        return measure_experiment(market, settings, experiment)[0]
 
 
 def experiment_settings(experiment: RunFolder, overrides: Sequence[str] = ()) -> EquitiesSettings:
@@ -104,11 +104,13 @@ def experiment_settings(experiment: RunFolder, overrides: Sequence[str] = ()) ->
     return load_equities(experiment.require("config").config, overrides)
 
 
-def measure_experiment(market: Market, settings: EquitiesSettings, experiment: RunFolder) -> dict[str, Any]:
+def measure_experiment(
+    market: Market, settings: EquitiesSettings, experiment: RunFolder
+) -> tuple[dict[str, Any], Evaluation]:
     """Read what all folds predicted, measure it beside the baselines, and write the results and the report.
 
     Returns:
-        The content of `results.json`.
+        The content of `results.json`, and the evaluation.
 
     Raises:
         RunError: a fold is not trained.
@@ -139,7 +141,7 @@ def measure_experiment(market: Market, settings: EquitiesSettings, experiment: R
             "env": environment(str(resolve_device(settings.device))),
         }
     )
-    return experiment.read_results()
+    return experiment.read_results(), found
 
 
 def write_report(market: Market, settings: EquitiesSettings, experiment: RunFolder, found: Evaluation) -> None:

@@ -16,6 +16,7 @@ from deepfm.equities.market import Market
 from deepfm.equities.predictions import mean_of_seeds, read_predictions
 from deepfm.equities.results import Evaluation
 from deepfm.equities.settings import EquitiesSettings
+from deepfm.errors import DataError
 
 NAME = "ATFT"
 
@@ -41,8 +42,14 @@ def evaluate_scores(
     scores: NDArray[np.float32],
     quantiles: NDArray[np.float32] | None = None,
     folder: Path | None = None,
+    *,
+    long_only: bool = False,
 ) -> Evaluation:
-    """Measure scores on all tests, beside the baselines of the settings, whose scores `folder` keeps."""
+    """Measure scores on all tests, beside the baselines of the settings, whose scores `folder` keeps.
+
+    Raises:
+        DataError: there is nothing to measure.
+    """
     wanted = settings.evaluation
     baselines = baseline_scores(market, settings, folder) if wanted.baselines else {}
     tests = np.concatenate([fold.test for fold in market.folds])
@@ -60,7 +67,7 @@ def evaluate_scores(
         name=NAME,
         quantile_targets=None if quantiles is None else targets,
         levels=settings.model.quantiles,
-        settings=BacktestSettings(market.labels.delay, wanted.share, wanted.costs),
+        settings=BacktestSettings(market.labels.delay, wanted.share, wanted.costs, long_only),
     )
 
 
@@ -77,3 +84,19 @@ def baseline_scores(
 def provenance(market: Market, settings: EquitiesSettings) -> dict[str, Any]:
     """What every output carries: which data, which split, which seeds."""
     return {"data": market.about, "split": market.split, "seeds": list(settings.seeds)}
+
+
+def evaluate_baselines(market: Market, settings: EquitiesSettings, folder: Path | None = None) -> Evaluation:
+    """Measure the baselines alone: the last of the settings, beside the others.
+
+    Raises:
+        DataError: the settings name none.
+    """
+    scores = baseline_scores(market, settings, folder)
+    if not scores:
+        raise DataError("evaluation.baselines is empty; name one, such as ridge")
+    last = list(scores)[-1]
+    others = {name: one for name, one in scores.items() if name != last}
+    wanted = settings.evaluation
+    traded = BacktestSettings(market.labels.delay, wanted.share, wanted.costs)
+    return evaluate(scores[last], market.panel, market.labels, market.rows, others, name=last, settings=traded)

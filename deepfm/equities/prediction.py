@@ -84,8 +84,8 @@ def _mean(days: Sequence[Predictions]) -> Predictions:
     if len(days) == 1:
         return days[0]
     ranks = [rank_within_day(one.scores[None], np.ones((1, len(one)), np.bool_))[0] for one in days]
-    quantiles = np.mean([one.quantiles for one in days], axis=0, dtype=np.float32)
-    return replace(days[0], scores=np.mean(ranks, axis=0, dtype=np.float32), quantiles=quantiles)
+    scores, quantiles = np.mean(ranks, axis=0), np.mean([one.quantiles for one in days], axis=0)
+    return replace(days[0], scores=np.asarray(scores, np.float32), quantiles=np.asarray(quantiles, np.float32))
 
 
 def _begins(fold: Path) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from deepfm.config import DataConfig, ExperimentConfig
+from deepfm.config import DataConfig, ExperimentConfig, load_config
 from deepfm.data.adapter import DataInfo
 from deepfm.data.dataset import TabularDataset
 from deepfm.data.schema import DatasetSchema
@@ -79,6 +80,10 @@ class ClickModels(Subject):
     """The models of `deepfm train`."""
 
     rules = CLICK_RULES
+
+    def load(self, path: str | Path | None, overrides: Sequence[str]) -> ExperimentConfig:
+        """The configuration as `deepfm train` reads it."""
+        return load_config(path, overrides)
 
     def check(self, config: ExperimentConfig) -> None:
         """Find an unknown model, data set, device or metric."""

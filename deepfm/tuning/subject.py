@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from deepfm.engine.loop import Observer
@@ -18,6 +19,14 @@ class Subject(ABC):
     """
 
     rules: Rules
+
+    @abstractmethod
+    def load(self, path: str | Path | None, overrides: Sequence[str]) -> Any:
+        """The configuration of a YAML file and overrides.
+
+        Raises:
+            ConfigError: they hold what is no setting.
+        """
 
     @abstractmethod
     def check(self, config: Any) -> None:
