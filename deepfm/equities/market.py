@@ -94,7 +94,14 @@ def open_market(settings: EquitiesSettings, *, without_tests: bool = False) -> M
     if data.path is None:
         raise ConfigError("data.path is not set; name a file of prices, such as --override data.path=prices.parquet")
     panel = read_panel(data.path, data.sectors, data.panel)
-    horizons = data.prediction_horizons
+    return market_of(panel, settings, about_data(data), without_tests=without_tests)
+
+
+def market_of(
+    panel: Panel, settings: EquitiesSettings, about: dict[str, str], *, without_tests: bool = False
+) -> Market:
+    """What follows from a panel; the arguments and errors are those of `open_market`, and `about` names the data."""
+    data, horizons = settings.data, settings.data.prediction_horizons
     folds = tuple(settings.split.folds(panel.sessions, horizons, data.delay))
     if without_tests:
         first = folds[0]
@@ -109,7 +116,7 @@ def open_market(settings: EquitiesSettings, *, without_tests: bool = False) -> M
         forward_returns(panel, horizons, data.delay),
         folds,
         rows_of(panel, data),
-        about_data(data),
+        about,
     )
 
 

@@ -147,4 +147,7 @@ def load_equities(path: str | Path | None = None, overrides: Sequence[str] = ())
     """
     tree = read_settings(path, overrides)
     tree.pop(SEARCH_SECTION, None)
+    model = tree.get("model")
+    if isinstance(model, dict) and model.get("adaptive_normalization") is False:
+        model["adaptive_normalization"] = "off"  # YAML reads the bare word as false
     return build_settings(EquitiesSettings, tree)
