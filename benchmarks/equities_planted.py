@@ -38,6 +38,13 @@ BASE = [
     "training.quantile_weight=0.1",
     "training.ic_weight=1",
 ]
+HIDDEN = [
+    "data.scaling=zscore",
+    "data.features=[range, clv]",
+    "data.sequence_length=20",
+    "model.stock_attention=false",
+    "model.graph_attention=false",
+]
 ARMS = {
     "own": {"all on": [], "adaptive normalisation frequency": ["model.adaptive_normalization=frequency"]},
     "spill_over": {
@@ -53,19 +60,13 @@ ARMS = {
         ],
     },
     "day_wide": {
-        "stock attention on": ["model.graph_attention=false"],
-        "stock attention off": ["model.graph_attention=false", "model.stock_attention=false"],
+        "stock attention on": ["data.scaling=none", "model.graph_attention=false"],
+        "stock attention off": ["data.scaling=none", "model.graph_attention=false", "model.stock_attention=false"],
     },
-    "hidden": {
-        kind: [
-            f"model.adaptive_normalization={kind}",
-            "data.sequence_length=20",
-            "model.stock_attention=false",
-            "model.graph_attention=false",
-        ]
-        for kind in ("off", "frequency", "slice", "rolling")
-    },
+    "cycle": {kind: [*HIDDEN, f"model.adaptive_normalization={kind}"] for kind in ("off", "frequency")},
+    "drift": {kind: [*HIDDEN, f"model.adaptive_normalization={kind}"] for kind in ("off", "slice", "rolling")},
 }
+PLANTED = {"cycle": {"hidden": 0.4, "cycle": 10.0, "drift": 0.0}, "drift": {"hidden": 0.4, "cycle": 0.0, "drift": 10.0}}
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--stocks", type=int, default=100)
     parser.add_argument("--strength", type=float, default=0.4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--signals", nargs="+", default=list(SIGNALS), choices=SIGNALS)
+    parser.add_argument("--signals", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--override", nargs="+", default=[])
     parser.add_argument("--planted", nargs="+", default=[], metavar="NAME=NUMBER")
     args = parser.parse_args()
@@ -82,7 +83,7 @@ def main() -> None:
     planted = {name: float(value) for name, value in (text.split("=") for text in args.planted)}
     rows = []
     for signal in args.signals:
-        strengths = {name: args.strength if name == signal else 0.0 for name in SIGNALS}
+        strengths = {name: args.strength if name == signal else 0.0 for name in SIGNALS} | PLANTED.get(signal, {})
         sizes = PlantedSettings(num_sessions=args.sessions, num_stocks=args.stocks, **{**strengths, **planted})
         for arm, overrides in ARMS[signal].items():
             started, found = time.process_time(), []

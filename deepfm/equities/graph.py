@@ -79,21 +79,24 @@ class TrailingGraphs:
     Args:
         panel: prices, the universe and the sectors.
         settings: how the graph is made.
+        kept: how many graphs are held, those asked for last; days that are drawn at random want many.
     """
 
-    def __init__(self, panel: Panel, settings: GraphSettings) -> None:
-        self.panel, self.settings = panel, settings
+    def __init__(self, panel: Panel, settings: GraphSettings, kept: int = 1) -> None:
+        self.panel, self.settings, self.kept = panel, settings, kept
         self.refreshed = refresh_sessions(panel.sessions, settings.refresh_sessions)
-        self._made: tuple[int, DayGraph] = (-1, NO_EDGES)
+        self._made: dict[int, DayGraph] = {}
 
     def at(self, session: int) -> DayGraph:
-        """The graph that is known at the close of a session, by its index; the last one made is kept."""
+        """The graph that is known at the close of a session, by its index."""
         if not self.settings.enabled:
             return NO_EDGES
         made_on = int(self.refreshed[session])
-        if self._made[0] != made_on:
-            self._made = (made_on, self._make(made_on))
-        return self._made[1]
+        found = self._made.pop(made_on, None) or self._make(made_on)
+        while len(self._made) >= self.kept:
+            del self._made[next(iter(self._made))]
+        self._made[made_on] = found
+        return found
 
     def _make(self, session: int) -> DayGraph:
         first = max(0, session - self.settings.window)

@@ -21,6 +21,7 @@ from deepfm.equities.walk_forward import Fold
 from deepfm.errors import ConfigError, DataError
 
 CHUNK = 1 << 22  # bytes of a file hashed at once
+KEPT_GRAPHS = 400  # of a week each: half a megabyte for a thousand stocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +164,7 @@ def fold_arrays(market: Market, fold: Fold, settings: EquitiesSettings) -> FoldA
         len(data.prediction_horizons),
         targets,
         returns,
-        TrailingGraphs(market.panel, settings.graph),
+        TrailingGraphs(market.panel, settings.graph, KEPT_GRAPHS),
         first,
     )
     validation = arrays.usable(fold.validation)[:: data.validate_every]

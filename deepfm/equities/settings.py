@@ -131,7 +131,8 @@ class EquitiesSettings:
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds = {list(self.seeds)} holds one twice; expected each once")
-        self.split.gap_sessions(horizons, self.data.delay)
+        if horizons:  # the loader refuses none
+            self.split.gap_sessions(horizons, self.data.delay)
 
     @property
     def seed(self) -> int:

@@ -16,13 +16,13 @@ MEDIAN_VOLATILITY = 0.02  # of a session's own part of a return
 RANGE, SMALLEST_RANGE, LARGEST_RANGE = 0.04, 0.01, 0.3  # (high − low) / close
 LARGEST_INTRADAY_MOVE = 0.0025  # so that the open lies between low and high, whatever the range
 MIN_HISTORY = 20  # rows before a stock is in the universe
-AGREEMENT = 0.4  # correlation over stocks of the two columns of the day-wide effect
+DAY_SHIFT = 0.4  # of all volumes on a day of the day-wide effect, in deviations of a stock's own
 SIGNALS = ("own", "spill_over", "interaction", "day_wide", "hidden")
 SHOWN_BY = {  # signal → features that show it
     "own": ("clv",),
     "spill_over": ("intra",),
     "interaction": ("clv", "vshock"),
-    "day_wide": ("clv", "range"),
+    "day_wide": ("clv", "vshock"),
     "hidden": ("range",),
 }
 
@@ -38,8 +38,9 @@ class PlantedSettings:
     - `own`: the place of the close between low and high.
     - `spill_over`: the intraday moves of the others of the cluster; the stock's own says nothing.
     - `interaction`: the place of the close times the volume shock; neither alone says anything.
-    - `day_wide`: the place of the close, with a sign that changes from day to day; all stocks together show it, as
-      over the day's stocks range and place then rise together or against each other.
+    - `day_wide`: the place of the close, with a sign that changes from day to day: plus where all stocks' volumes are
+      high. One stock's volume says little of that, all stocks' together nearly everything, and features that are
+      scaled within the day nothing.
     - `hidden`: the range, below a cycle of `cycle_sessions` and a drifting level of each stock's own, each so many
       times as wide as the signal as `cycle` and `drift` say.
 
@@ -94,7 +95,7 @@ def planted_panel(settings: PlantedSettings, seed: int = 0, horizons: Sequence[i
     place, move, shock, spread = (draw.standard_normal(shape) for _ in range(4))
     sign = draw.choice([-1.0, 1.0], size=(settings.num_sessions, 1))
     if settings.day_wide:
-        spread = sign * AGREEMENT * place + np.sqrt(1 - AGREEMENT**2) * spread
+        shock = shock + DAY_SHIFT * sign
     signals = {
         "own": place,
         "spill_over": _of_the_others(move, cluster),
