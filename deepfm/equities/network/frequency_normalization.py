@@ -45,7 +45,9 @@ class FrequencyNormalization(nn.Module):
         self.num_outlooks = steps
         self.whole = _Transform(sequence_length)
         self.part = _Transform(seen)
-        self.forecaster = Forecaster(torch.full((steps, seen), 1.0 / seen), seen, inner_size)
+        ages = torch.arange(seen).flip(0)
+        memory = 2.0 * torch.arange(1, steps + 1).unsqueeze(1)  # the further ahead, the longer the average at the start
+        self.forecaster = Forecaster((-ages / memory).softmax(1), seen, inner_size)
 
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → the residual `(R, L, F)`, the outlook `(R, S, F)` and the auxiliary loss."""
