@@ -200,13 +200,13 @@ def test_pinball_is_least_at_the_quantile():
     draws = drawn(4000)
     places = {
         level: min(
-            np.linspace(-2, 2, 81),
+            np.linspace(-2, 2, 41),
             key=lambda at, level=level: float(pinball_loss(torch.full((4000, 1), at), draws, days(4000), (level,))),
         )
         for level in (0.05, 0.5, 0.95)
     }
     for level, place in places.items():
-        assert place == pytest.approx(float(draws.quantile(level)), abs=0.06)
+        assert place == pytest.approx(float(draws.quantile(level)), abs=0.1)
 
 
 def test_student_t_is_that_of_scipy():

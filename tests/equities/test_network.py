@@ -241,7 +241,7 @@ def test_the_analyser_finds_no_critical_risk(monkeypatch):
         "measure_learning_rates",
     ):
         monkeypatch.setattr(analyse, measure, skip)
-    settings = NetworkSettings(hidden_size=16, num_heads=2)
+    settings = NetworkSettings(hidden_size=8, num_heads=2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = ATFT(settings, FEATURES, GROUPS, SECTORS, LOOK_BACK, HORIZONS)
