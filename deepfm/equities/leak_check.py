@@ -135,7 +135,7 @@ def leak_check(
     if panel.num_sessions < CUTS + 2:
         raise DataError(f"the panel has {panel.num_sessions} sessions; expected at least {CUTS + 2} to look for leaks")
     again = [name for name in table.names if name in registry.names]
-    cuts = _spread(panel.num_sessions // 2, panel.num_sessions - 1, CUTS)
+    cuts = _spread(panel.num_sessions // 2, panel.num_sessions - 2, CUTS)
     findings = _future_in_features(panel, registry, table, again, cuts, labels)
     findings += _labels_in_features(panel, table, labels)
     findings += [found for fold in folds for found in _future_in_split(panel, table, labels, fold, probe)]

@@ -68,7 +68,7 @@ def panel_from_rows(
     layout = _Layout.of(rows, what)
     wide = {name: layout.wide(rows[name]) for name in NUMBERS}
     counts = _clean(wide, options, what)
-    keep: NDArray[np.bool_] = np.isfinite(wide["close"]).any(axis=1)
+    keep = np.asarray(np.isfinite(wide["close"]).any(axis=1))
     empty = layout.sessions[~keep]
     if not keep.any():
         raise DataError(f"{what} has no close above zero; expected prices")

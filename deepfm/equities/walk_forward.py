@@ -98,7 +98,7 @@ class WalkForwardSplit:
         if self.gap < longest:
             raise ConfigError(
                 f"split.gap = {self.gap} sessions; expected at least {longest}, the longest horizon {max(horizons)} "
-                f"plus the delay {delay}, or labels of training look into what is tested; leave it out for the right one"
+                f"plus the delay {delay}, or labels of training look into what is tested; leave it out"
             )
         return self.gap
 
@@ -170,8 +170,8 @@ class WalkForwardSplit:
 def split_table(folds: Sequence[Fold], sessions: NDArray[np.datetime64]) -> Table:
     """What each fold trains on, validates on and tests: dates, and how many sessions."""
     columns = [Column("fold")]
-    for part in ("train", "validation", "test"):
-        columns += [Column(part), Column(f"{part} sessions", format="d")]
+    for name in ("train", "validation", "test"):
+        columns += [Column(name), Column(f"{name} sessions", format="d")]
     columns.append(Column("gaps"))
     rows = []
     for fold in folds:

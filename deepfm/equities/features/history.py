@@ -18,16 +18,23 @@ class History:
 
     Args:
         panel: the prices; nothing else of the future or the past enters.
+        market: the mean return of the universe, `(T,)`, where the panel is a part of a wider one.
     """
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: Panel, market: Array | None = None) -> None:
         self.panel = panel
+        if market is not None:
+            self.__dict__["market"] = market
         self.open = panel.open.astype(np.float64)
         self.high = panel.high.astype(np.float64)
         self.low = panel.low.astype(np.float64)
         self.close = panel.close.astype(np.float64)
         self.volume = panel.volume.astype(np.float64)
         self.eligible = panel.eligible
+
+    def of_stocks(self, stocks: NDArray[np.integer]) -> "History":
+        """Some stocks alone, with the market of all."""
+        return History(self.panel.of_stocks(stocks), self.market)
 
     @cached_property
     def carried(self) -> Array:

@@ -5,6 +5,7 @@ its sessions, and standard deviations have the divisor n - 1.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +193,7 @@ def _over(name: str, group: str, function: Callable[[History, int], Array], sess
 _RETURN = CARRY  # a return of n sessions reads n sessions back, and carried closes further still
 _WINDOW = CARRY  # n returns read n sessions back: the first of them needs the close before it
 _LEVELS = CARRY - 1  # n closes read n - 1 back
-PRICE_VOLUME = (
+_EACH = (
     *(_over(f"ret{n}", "momentum", past_return, n, _RETURN) for n in (1, 2, 3, 5, 10, 20, 60, 120)),
     Feature("mom250_20", "momentum", 250 + CARRY, momentum_12_1),
     Feature("gap", "momentum", 1 + CARRY, gap),
@@ -216,5 +217,6 @@ PRICE_VOLUME = (
     Feature("ivol60", "risk", BETA + CARRY, own_volatility),
     Feature("res5", "momentum", BETA + CARRY, residual_return),
 )
+PRICE_VOLUME = tuple(replace(each, per_stock=True) for each in _EACH)
 SECTOR_RELATIVE = tuple(_over(f"irel{n}", "sector", minus_sector, n, _RETURN) for n in (5, 20))
 DEFAULT_FEATURES = FeatureRegistry((*PRICE_VOLUME, *SECTOR_RELATIVE))

@@ -23,6 +23,8 @@ class Feature:
         lookback: how many sessions before its own a value may depend on, carried closes included.
         function: from a `History` to `(T, N)`; the value at `t` must depend on nothing after `t`, which
             `deepfm.equities.leak_check` tries out.
+        per_stock: whether the function looks at other stocks through `history.market` alone; then it is given some
+            stocks at a time, which is faster.
 
     Raises:
         ConfigError: the group is none, or the look-back is negative.
@@ -32,6 +34,7 @@ class Feature:
     group: str
     lookback: int
     function: Operation
+    per_stock: bool = False
 
     def __post_init__(self) -> None:
         if self.group not in GROUPS:
@@ -103,7 +106,7 @@ class FeatureRegistry:
         return Table(columns, rows)
 
 
-def feature(name: str, group: str, lookback: int) -> Callable[[Operation], Feature]:
+def feature(name: str, group: str, lookback: int, per_stock: bool = False) -> Callable[[Operation], Feature]:
     """A decorator that makes a function of a `History` a feature.
 
     Example:
@@ -113,7 +116,7 @@ def feature(name: str, group: str, lookback: int) -> Callable[[Operation], Featu
         >>> dollars.group
         'volume'
     """
-    return lambda function: Feature(name, group, lookback, function)
+    return lambda function: Feature(name, group, lookback, function, per_stock)
 
 
 def _meaning(function: Operation) -> str:

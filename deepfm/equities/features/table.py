@@ -12,6 +12,8 @@ from deepfm.equities.features.registry import GROUPS, FeatureRegistry
 from deepfm.equities.panel import Panel
 from deepfm.errors import ConfigError, DataError
 
+CHUNK = 64  # stocks at a time, so that their windows stay in the cache
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
@@ -88,14 +90,27 @@ def compute_features(
     history = History(panel)
     shape = (panel.num_sessions, panel.num_stocks)
     values = np.empty((*shape, len(chosen)), dtype=np.float32)
-    for place, feature in enumerate(chosen.features):
+    for feature in chosen.features:
         if feature.group == "sector" and not known:
             raise ConfigError(f"feature {feature.name!r} needs sectors and the panel knows none; read it with sectors")
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            column = np.asarray(feature.function(history))
-            if column.shape != shape:
-                raise ConfigError(f"feature {feature.name!r} answers the shape {column.shape}; expected {shape}")
-            values[:, :, place] = column
-        values[:, :, place][~np.isfinite(values[:, :, place])] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if any(feature.per_stock for feature in chosen.features):
+            for start in range(0, panel.num_stocks, CHUNK):
+                stocks = np.arange(start, min(start + CHUNK, panel.num_stocks))
+                _fill(values[:, start : start + CHUNK], history.of_stocks(stocks), chosen, per_stock=True)
+        _fill(values, history, chosen, per_stock=False)
     groups = tuple(feature.group for feature in chosen.features)
     return FeatureTable(values, chosen.names, groups, tuple(feature.lookback for feature in chosen.features))
+
+
+def _fill(values: NDArray[np.float32], history: History, registry: FeatureRegistry, per_stock: bool) -> None:
+    """Compute the features of one kind into their columns of `values`, `(T, n, F)`."""
+    for place, feature in enumerate(registry.features):
+        if feature.per_stock is per_stock:
+            column = np.asarray(feature.function(history))
+            if column.shape != values.shape[:2]:
+                raise ConfigError(
+                    f"feature {feature.name!r} answers the shape {column.shape}; expected {values.shape[:2]}"
+                )
+            known = column.astype(np.float32)
+            values[:, :, place] = np.where(np.isfinite(known), known, np.float32(np.nan))
