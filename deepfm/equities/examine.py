@@ -30,13 +30,12 @@ def examine_network(
     Raises:
         AnalysisError: a risk of priority 1 was found, or the network does not take the batches.
     """
-    given = [(_inputs(batch), (batch.targets, batch.returns, *_inputs(batch))) for batch in batches]
+    given = [(_inputs(batch), (*_inputs(batch), batch.targets, batch.returns)) for batch in batches]
 
     def of_tensors(output: tuple[Tensor, ...], target: tuple[Tensor, ...]) -> Tensor:
         scores, quantiles, auxiliary = output[:3]
         student_t = output[3] if len(output) > 3 else None
-        targets, returns, *inputs = target
-        return loss(Forecast(scores, quantiles, student_t, auxiliary), DayBatch(*inputs, targets, returns))
+        return loss(Forecast(scores, quantiles, student_t, auxiliary), DayBatch(*target))
 
     report = analyze_subject(make_subject(_OfTensors(model), given, of_tensors, name="ATFT"), budget=budget)
     critical = [finding for finding in report.findings if finding.priority == 1]

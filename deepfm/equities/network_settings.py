@@ -50,8 +50,8 @@ class NetworkSettings:
             )
         middle = len(self.quantiles) // 2
         rising = all(low < high for low, high in zip(self.quantiles, self.quantiles[1:], strict=False))
-        if not rising or len(self.quantiles) % 2 == 0 or self.quantiles[middle] != 0.5:
+        if not rising or len(self.quantiles) < 3 or len(self.quantiles) % 2 == 0 or self.quantiles[middle] != 0.5:
             raise ConfigError(
-                f"quantiles = {list(self.quantiles)}; expected rising shares with 0.5 in the middle, such as "
-                "[0.05, 0.25, 0.5, 0.75, 0.95]"
+                f"quantiles = {list(self.quantiles)}; expected three or more rising shares with 0.5 in the middle, "
+                "such as [0.05, 0.25, 0.5, 0.75, 0.95]"
             )

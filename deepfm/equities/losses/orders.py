@@ -99,7 +99,7 @@ class _SoftRanks(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, received: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, received: Tensor) -> Tensor:
         scores, counts = ctx.saved_tensors
         counted = counts.to(scores.dtype)
         gradients = []

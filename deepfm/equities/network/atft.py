@@ -110,15 +110,16 @@ class ATFT(nn.Module):
     @torch.no_grad()
     def explain(self, batch: DayBatch) -> Explanation:
         """The weights with which the network, in its present mode, reads a batch."""
-        stages = self._stages(batch)
-        normalized, selection = stages.normalized, self.selection
-        edges = (batch.edge_index, batch.edge_attr)
+        stages, selection = self._stages(batch), self.selection
+        views = (stages.normalized.sequences, stages.normalized.outlook)
+        graph = (stages.before_graph, batch.edge_index, batch.edge_attr)
+        stocks = (stages.before_stocks, DayLayout.of(batch.day))
         return Explanation(
-            selection.weights(normalized.sequences) if isinstance(selection, VariableSelection) else None,
-            self.feature_attention and self.feature_attention.weights(normalized.sequences, normalized.outlook),
+            selection.weights(views[0]) if isinstance(selection, VariableSelection) else None,
+            self.feature_attention.weights(*views) if self.feature_attention is not None else None,
             self.encoder.weights(stages.selected, stages.context),
-            self.graph_attention and self.graph_attention.weights(stages.before_graph, *edges),
-            self.stock_attention and self.stock_attention.weights(stages.before_stocks, DayLayout.of(batch.day)),
+            self.graph_attention.weights(*graph) if self.graph_attention is not None else None,
+            self.stock_attention.weights(*stocks) if self.stock_attention is not None else None,
         )
 
     def _stages(self, batch: DayBatch) -> "_Stages":

@@ -1,7 +1,6 @@
 """Frequency-adaptive normalisation (Ye et al., NeurIPS 2024)."""
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,7 +44,9 @@ class FrequencyNormalization(nn.Module):
         self.num_outlooks = steps
         self.whole = _Transform(sequence_length)
         self.part = _Transform(seen)
-        self.forecaster = Forecaster(torch.full((steps, seen), 1.0 / seen), seen, inner_size)
+        ages = torch.arange(seen).flip(0)
+        memory = 2.0 * torch.arange(1, steps + 1).unsqueeze(1)  # the further ahead, the longer the average at the start
+        self.forecaster = Forecaster((-ages / memory).softmax(1), seen, inner_size)
 
     def forward(self, sequences: Tensor) -> Normalized:
         """`(R, L, F)` → the residual `(R, L, F)`, the outlook `(R, S, F)` and the auxiliary loss."""
@@ -66,18 +67,18 @@ class _Transform(nn.Module):
     def __init__(self, length: int) -> None:
         super().__init__()
         count = length // 2 + 1
-        turns = torch.arange(length).unsqueeze(1) * torch.arange(count) % length  # exact in integers
-        angles = turns.double() * (2 * math.pi / length)
-        forth = torch.cat([angles.cos(), -angles.sin()], dim=1).T  # (2 · count, length)
-        twice = torch.full((count,), 2.0, dtype=torch.double)  # a component and its mirror image
-        twice[0] = 1.0
+        turns = np.outer(np.arange(length), np.arange(count)) % length  # exact in integers
+        cosines, sines = np.cos(2 * np.pi * turns / length), np.sin(2 * np.pi * turns / length)
+        mirrored = np.full(count, 2.0)  # a component and its mirror image
+        mirrored[0] = 1.0
         if length % 2 == 0:
-            twice[-1] = 1.0
-        back = torch.cat([twice * angles.cos(), -twice * angles.sin()], dim=1) / length
+            mirrored[-1] = 1.0
+        forth = np.concatenate([cosines, -sines], axis=1).T  # (2 · count, length)
+        back = np.concatenate([mirrored * cosines, -mirrored * sines], axis=1) / length
         self.forth: Tensor
         self.back: Tensor
-        self.register_buffer("forth", forth.float(), persistent=False)
-        self.register_buffer("back", back.float(), persistent=False)
+        self.register_buffer("forth", torch.from_numpy(forth).float(), persistent=False)
+        self.register_buffer("back", torch.from_numpy(back).float(), persistent=False)
 
     def main_part(self, series: Tensor, components: int) -> Tensor:
         """`(length, X)` → the sum of its strongest components (and of those that equal them), the same shape."""
