@@ -22,7 +22,7 @@ from deepfm.equities.metrics import (
 )
 from deepfm.equities.panel import Panel
 from deepfm.equities.places import Floats, Mask
-from deepfm.equities.portfolio import daily_returns
+from deepfm.equities.portfolio import LARGEST_RETURN, daily_returns
 from deepfm.equities.results import Evaluation, HorizonResult, Paired, QuantileQuality
 from deepfm.errors import DataError
 from deepfm.statistics import newey_west
@@ -132,8 +132,11 @@ class _Harness:
         horizon, dates = self.labels.horizons[at], self.panel.sessions[self.sessions]
         mine, after, where = scores[self.sessions], self.labels.returns[self.sessions, :, at], self.where[self.sessions]
         daily = rank_ic(mine, after, where, self.settings.least_names)
-        pearson = information_coefficient(mine, after, where, self.settings.least_names)
-        tenths = group_returns(mine, after, where, least_names=self.settings.least_names)
+        clipped = np.clip(
+            after, -LARGEST_RETURN, LARGEST_RETURN
+        )  # a split that was not adjusted for would decide alone
+        pearson = information_coefficient(mine, clipped, where, self.settings.least_names)
+        tenths = group_returns(mine, clipped, where, least_names=self.settings.least_names)
         known = np.isfinite(tenths).all(axis=1)
         deciles = tenths[known].mean(axis=0) if known.any() else np.full(tenths.shape[1], np.nan)
         names = (np.isfinite(mine) & np.isfinite(after) & where).sum(axis=1)[np.isfinite(daily)]

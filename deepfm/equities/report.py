@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepfm.equities import report_text
 from deepfm.equities.places import Floats
-from deepfm.equities.report_graph import day_graph
+from deepfm.equities.report_graph import SHOWN_EDGES, day_graph
 from deepfm.equities.report_plots import (
     attention_curve,
     cumulative_rank_ic,
@@ -201,5 +201,6 @@ def _graph(graph: DayGraph) -> Figure:
     caption = (
         f"{len(graph.sectors):,} stocks on one circle a sector, {linked:,} of them with an edge; {pairs:,} edges, blue "
         "where the two moved alike in the sessions before, orange where against each other. Grey stocks have none."
+        + (f" The strongest {SHOWN_EDGES:,} are drawn." if pairs > SHOWN_EDGES else "")
     )
     return Figure(title, svg, caption)

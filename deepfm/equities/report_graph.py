@@ -10,16 +10,17 @@ from deepfm.errors import DataError
 from deepfm.reporting.drawing import PALETTE, drawing
 
 SHOWN_SECTORS = 11
+SHOWN_EDGES = 1000
 
 
 def day_graph(
-    edge_index: ArrayLike, signs: ArrayLike, sectors: ArrayLike, sector_names: Sequence[str], title: str
+    edge_index: ArrayLike, correlations: ArrayLike, sectors: ArrayLike, sector_names: Sequence[str], title: str
 ) -> str:
     """Draw the stocks of a day on one small circle a sector, and the edges between them.
 
     Args:
         edge_index: pairs of stocks, `(2, E)`; either direction or both.
-        signs: of each edge's correlation, `(E,)`: above zero in blue, below in orange.
+        correlations: of each edge, `(E,)`: above zero in blue, below in orange; of many only the strongest are drawn.
         sectors: each stock's place in `sector_names`, `(n,)`; -1 is unknown.
         sector_names: the sectors; of many small ones those beyond the eleven largest are drawn as "other".
         title: of the plot.
@@ -30,29 +31,29 @@ def day_graph(
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    edges, weights, groups = np.asarray(edge_index), np.asarray(signs), np.asarray(sectors)
+    edges, weights, groups = np.asarray(edge_index), np.asarray(correlations), np.asarray(sectors)
     if edges.ndim != 2 or edges.shape[0] != 2 or weights.shape != edges.shape[1:] or not len(groups):
         raise DataError(
-            f"the graph of a day has edges {edges.shape}, signs {weights.shape} and {len(groups)} stocks; expected "
-            "(2, E), (E,) and at least one stock"
+            f"the graph of a day has edges {edges.shape}, correlations {weights.shape} and {len(groups)} stocks; "
+            "expected (2, E), (E,) and at least one stock"
         )
     if edges.size and edges.max() >= len(groups):
         raise DataError(f"an edge names stock {edges.max()} of {len(groups)}; expected indices of the day's stocks")
     group, names = _shown_sectors(groups, sector_names)
     points, centres, radii = _circles(group, len(names))
-    once = edges[0] < edges[1]
-    if not once.any():
-        once = np.ones(edges.shape[1], dtype=bool)
-    with drawing(title, "", "", height=5.4) as drawn:
+    alone = np.ones(len(groups), dtype=bool)
+    alone[edges.ravel()] = False
+    once = np.unique(np.sort(edges, axis=0), axis=1, return_index=True)[1]
+    once = once[np.argsort(-np.abs(weights[once]), kind="stable")][:SHOWN_EDGES]
+    edges, weights = edges[:, once], weights[once]
+    with drawing(title, "", "", height=4.7) as drawn:
         axes = drawn.axes
-        for color, chosen in ((PALETTE[0], once & (weights >= 0)), (PALETTE[1], once & (weights < 0))):
+        for color, chosen in ((PALETTE[0], weights >= 0), (PALETTE[1], weights < 0)):
             if chosen.any():
                 ends = np.stack([points[edges[0, chosen]], points[edges[1, chosen]]], axis=1).reshape(-1, 2)
                 codes = np.tile([Path.MOVETO, Path.LINETO], int(chosen.sum()))
-                patch = PathPatch(Path(ends, codes), edgecolor=color, facecolor="none", linewidth=0.35, alpha=0.35)
+                patch = PathPatch(Path(ends, codes), edgecolor=color, facecolor="none", linewidth=0.5, alpha=0.5)
                 axes.add_patch(patch)
-        alone = np.ones(len(groups), dtype=bool)
-        alone[edges.ravel()] = False
         axes.plot(*points[alone].T, "o", color="#c4ccd4", markersize=1.6)
         axes.plot(*points[~alone].T, "o", color="#1f2933", markersize=1.8)
         for centre, radius, name in zip(centres, radii, names, strict=True):
@@ -61,7 +62,7 @@ def day_graph(
             axes.text(float(outward[0]), float(outward[1]), name, fontsize=7.5, ha=side, va="center", parse_math=False)
         axes.set_aspect("equal")
         axes.set_xlim(-1.9, 1.9)
-        axes.set_ylim(-1.55, 1.55)
+        axes.set_ylim(-1.5, 1.5)
         axes.grid(visible=False)
         axes.set_xticks([])
         axes.set_yticks([])

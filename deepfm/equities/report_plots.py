@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepfm.equities.places import Floats
 from deepfm.errors import DataError
 from deepfm.reporting import bar_plot, line_plot
-from deepfm.reporting.drawing import PALETTE, QUIET, drawing
+from deepfm.reporting.drawing import PALETTE, QUIET, Drawing, drawing, set_scale
 
 MOST_POINTS = 400  # of a line, so that a page stays light
 SHOWN_FEATURES = 25
@@ -39,10 +40,21 @@ def dated_plot(series: Mapping[str, Dated], title: str, y_label: str) -> str:
                 linewidth=1.2 if number else 2.2,
                 zorder=2 if number else 3,
             )
-        drawn.legend(list(series), loc="upper left")
+        _legend_below(drawn, list(axes.lines), list(series))
         axes.axhline(0, color=QUIET, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
         _year_ticks(axes, [dates for dates, _ in series.values()])
     return drawn.svg
+
+
+def _legend_below(drawn: Drawing, handles: list[Any], names: list[str]) -> None:
+    """Name lines or bars under the axes, where they cover nothing; one needs no name."""
+    figure = drawn.axes.figure
+    if len(names) < 2 or figure is None:
+        return
+    columns = len(names) if len(names) <= 4 else 3
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=1.4)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def decimal_years(dates: NDArray[np.datetime64]) -> Floats:
@@ -53,12 +65,12 @@ def decimal_years(dates: NDArray[np.datetime64]) -> Floats:
     return np.asarray(years.astype(int) + 1970 + share, dtype=np.float64)
 
 
-def _year_ticks(axes: object, dates: list[NDArray[np.datetime64]]) -> None:
+def _year_ticks(axes: Any, dates: list[NDArray[np.datetime64]]) -> None:
     years = decimal_years(np.concatenate(dates))
     whole = np.arange(np.floor(years.min()), np.ceil(years.max()) + 1)
     if len(whole) > 2:
         whole = whole[:: max(1, len(whole) // 8)]
-        axes.set_xticks(whole, [f"{year:.0f}" for year in whole])  # type: ignore[attr-defined]
+        axes.set_xticks(whole, [f"{year:.0f}" for year in whole])
 
 
 def cumulative_rank_ic(series: Mapping[str, Dated], horizon: int) -> str:
@@ -75,10 +87,18 @@ def equity_curves(dates: NDArray[np.datetime64], curves: Mapping[str, Floats], h
 
 def decile_curves(curves: Mapping[str, Floats], horizon: int) -> str:
     """Draw the mean forward return of each tenth by score, in basis points, less the mean of all tenths."""
-    lines = {name: (np.arange(1, len(means) + 1), 1e4 * (means - means.mean())) for name, means in curves.items()}
-    return line_plot(
-        lines, f"Tenths by score, {sessions_text(horizon)}", "tenth, lowest score first", "bp above the mean"
-    )
+    with drawing(
+        f"Tenths by score, {sessions_text(horizon)}", "tenth, lowest score first", "bp above the mean"
+    ) as drawn:
+        axes = drawn.axes
+        for number, (color, means) in enumerate(zip(cycle(PALETTE), curves.values(), strict=False)):
+            at, above = np.arange(1, len(means) + 1), 1e4 * (means - means.mean())
+            width = 1.2 if number else 2.2
+            axes.plot(at, above, color=color, marker="o", markersize=3, linewidth=width, zorder=2 if number else 3)
+        set_scale(axes, "x", log=False, whole=True)
+        _legend_below(drawn, list(axes.lines), list(curves))
+        axes.axhline(0, color=QUIET, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+    return drawn.svg
 
 
 def yearly_bars(means: Mapping[str, Mapping[int, float]], horizon: int) -> str:
@@ -89,7 +109,7 @@ def yearly_bars(means: Mapping[str, Mapping[int, float]], horizon: int) -> str:
     width = 0.8 / len(means)
     with drawing(f"RankIC by year, {sessions_text(horizon)}", "", "mean daily RankIC") as drawn:
         axes = drawn.axes
-        handles = []
+        handles: list[Any] = []
         for number, (color, by_year) in enumerate(zip(cycle(PALETTE), means.values(), strict=False)):
             at = np.arange(len(years)) + (number - (len(means) - 1) / 2) * width
             heights = [by_year.get(year, np.nan) for year in years]
@@ -97,10 +117,7 @@ def yearly_bars(means: Mapping[str, Mapping[int, float]], horizon: int) -> str:
         axes.axhline(0, color=QUIET, linewidth=1)
         axes.set_xticks(range(len(years)), [str(year) for year in years])
         axes.grid(visible=False, axis="x")
-        axes.margins(y=0.25)
-        legend = axes.legend(handles, list(means), loc="upper left", ncols=3, columnspacing=1, handlelength=1.2)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        _legend_below(drawn, handles, list(means))
     return drawn.svg
 
 

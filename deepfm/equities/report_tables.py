@@ -160,7 +160,12 @@ def spread_table(found: Evaluation) -> Table:
         for at, horizon in enumerate(found.horizons)
         for name, results in found.methods.items()
     ]
-    return Table(columns, rows, "Forward return of the highest tenth by score less that of the lowest.", best=False)
+    return Table(
+        columns,
+        rows,
+        "Forward return, clipped at ±50 %, of the highest tenth by score less that of the lowest.",
+        best=False,
+    )
 
 
 def interval_text(interval: tuple[float, float]) -> str:

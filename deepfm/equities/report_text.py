@@ -17,7 +17,7 @@ HOW_TO_READ = (
 )
 COSTS = (
     "The portfolio buys the best of the day's stocks and, unless it is long only, sells the worst short, equal "
-    "weights, traded after the delay and held for the horizon in overlapping parts. Sharpe is the mean of the portfolio's daily "
+    "weights, traded after the delay and held for the horizon in overlapping parts. Sharpe is the mean of its daily "
     "returns by their deviation, times the root of 252; a long-short portfolio that follows the scores has a positive "
     "one where the scores are right. Its own error over five years is .45, so that 1.0 and 1.4 do not differ.",
     "Costs decide which horizon is of any use. A portfolio that is renewed daily has been seen to trade twice its "

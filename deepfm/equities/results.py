@@ -33,7 +33,8 @@ class HorizonResult:
 
     Args:
         horizon: in sessions.
-        rank_ic, ic: Spearman's and Pearson's correlation with the forward return, day by day.
+        rank_ic: Spearman's correlation with the forward return, day by day.
+        ic: Pearson's, with the forward return clipped at ± 50 %, as in the next two.
         names: the mean number of stocks of a day that was measured.
         daily_rank_ic: `(S,)`; NaN where a day was skipped.
         decile_returns: the mean forward return of each tenth by score, the lowest first, `(10,)`.

@@ -1,5 +1,6 @@
 """The whole evaluation on a generated panel, and its report."""
 
+import dataclasses
 import json
 import re
 
@@ -67,6 +68,21 @@ def test_it_is_json(found):
     assert plain["methods"]["ATFT"][1]["rank_ic"]["mean"] == found.results[1].rank_ic.mean
     assert plain["methods"]["ATFT"][0]["portfolio"]["levels"][2]["cost"] == 10.0
     assert {item["baseline"] for item in plain["paired"]} == {"weak", "chance"}
+
+
+def test_one_impossible_jump_does_not_decide_the_tenths(case):
+    panel, _, scores, _ = case
+    close = panel.close.copy()
+    close[200:, 7] *= 1000  # a split that nobody adjusted for
+    broken = dataclasses.replace(panel, close=close)
+    sessions = np.arange(150, 250)
+    before, after = (
+        evaluate(scores, each, forward_returns(each, HORIZONS, 1), each.eligible, sessions=sessions).results[0]
+        for each in (panel, broken)
+    )
+    assert abs(after.spread.mean - before.spread.mean) < 0.002  # 0.5 over a tenth of 5 stocks on one of 100 days
+    assert abs(after.ic.mean - before.ic.mean) < 0.02
+    assert abs(after.portfolio.gross.mean() - before.portfolio.gross.mean()) < 0.002
 
 
 def test_against_itself_there_is_no_difference(case):
