@@ -307,6 +307,7 @@ def test_the_combined_loss_is_the_weighted_sum(said):
 def test_horizons_weigh_as_they_are_told(said):
     batch, forecast = said
     alone = {"quantile_weight": 0.0, "student_t_weight": 0.0, "auxiliary_weight": 0.0, "ic_weight": 1.0}
+    alone["selection_weight"] = 0.0
     first = combined(**alone, horizon_weights=(1.0, 0.0, 0.0, 0.0))(forecast, batch)
     assert torch.allclose(first, ic_loss(forecast.scores[:, 0], batch.targets[:, 0], batch.day))
     mixed = combined(**alone, horizon_weights=(3.0, 1.0, 0.0, 0.0))(forecast, batch)
