@@ -37,27 +37,34 @@ BASE = [
     "training.early_stopping_patience=12",
     "training.quantile_weight=0.1",
     "training.ic_weight=1",
+    "training.selection_weight=0.003",
+]
+ALONE = ["model.stock_attention=false", "model.graph_attention=false"]
+SMALL = [
+    *ALONE,
+    "model.variable_selection=false",
+    "model.hidden_size=8",
+    "data.sequence_length=20",
+    "training.max_epochs=2",
+    "training.learning_rate=0.01",
 ]
 HIDDEN = [
     "data.scaling=zscore",
     "data.features=[range, clv]",
     "data.sequence_length=20",
-    "model.stock_attention=false",
-    "model.graph_attention=false",
+    *ALONE,
 ]
 ARMS = {
     "own": {"all on": [], "adaptive normalisation frequency": ["model.adaptive_normalization=frequency"]},
     "spill_over": {
         "graph on": ["model.stock_attention=false"],
-        "graph off": ["model.stock_attention=false", "model.graph_attention=false"],
+        "graph off": ALONE,
     },
     "interaction": {
-        "feature attention on": ["model.stock_attention=false", "model.graph_attention=false"],
-        "feature attention off": [
-            "model.stock_attention=false",
-            "model.graph_attention=false",
-            "model.feature_attention=false",
-        ],
+        "variable selection and feature attention": ALONE,
+        "variable selection": [*ALONE, "model.feature_attention=false"],
+        "feature attention, small, 2 epochs": SMALL,
+        "neither, small, 2 epochs": [*SMALL, "model.feature_attention=false"],
     },
     "day_wide": {
         "stock attention on": ["data.scaling=none", "model.graph_attention=false"],

@@ -14,6 +14,8 @@ class LossSettings:
 
     `horizon_weights` are shares of the horizons, in their order; empty for equal ones. `auxiliary_weight` is that of
     the adaptive normalisation's own forecast, `student_t_weight` counts where the network has that head.
+    `selection_weight` is that of the entropy of the weights over features: above 0, the network is to do with few
+    features, and the weights name those that count.
     `rankic_temperature` is in deviations of a day's scores; `turnover_cost` is taken off the portfolio's return for
     each unit traded from one day of a batch to the next. The Sharpe ratio needs `sharpe_days` days in a batch, and a
     batch of fewer (the last of an epoch) goes without.
@@ -28,6 +30,7 @@ class LossSettings:
     sharpe_weight: float = setting(0.0, at_least=0)
     student_t_weight: float = setting(0.1, at_least=0)
     auxiliary_weight: float = setting(0.1, at_least=0)
+    selection_weight: float = setting(0.001, at_least=0, also=("vsn_sparsity", "sparsity_weight"))
     huber_delta: float = setting(0.1, above=0)
     rankic_temperature: float = setting(0.1, above=0)
     sharpe_days: int = setting(16, at_least=2)

@@ -1,6 +1,6 @@
 """How much of a planted signal a network finds, by the path that real panels take."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,8 +53,8 @@ def recover(
     Args:
         planted: a generated panel, whose horizons the settings ask for.
         settings: of an experiment; its path is not read.
-        shuffle: draws an order in which each day's labels are dealt out anew before training, so that nothing can be
-            learned; None for the true ones.
+        shuffle: draws an order in which each day's returns are dealt out anew, in training and in test, so that there
+            is nothing to find; None for the true ones.
 
     Raises:
         DataError: the panel's oracle is of other horizons.
@@ -65,11 +65,11 @@ def recover(
             f"{list(settings.data.prediction_horizons)}"
         )
     market = market_of(planted.panel, settings, {"name": "planted", "hash": "0", "source": "generated"})
+    if shuffle is not None:
+        returns = shuffled_within_days(market.labels.returns, shuffle)
+        market = replace(market, labels=replace(market.labels, returns=returns))
     fold, device = market.folds[0], resolve_device(settings.device)
     inputs = fold_arrays(market, fold, settings)
-    if shuffle is not None:
-        assert inputs.arrays.targets is not None
-        _shuffle_within_days(inputs.arrays.targets, shuffle)
     ranker = untrained_ranker(market, inputs, settings, fold.name, settings.seed)
     task = ranking_task(ranker, inputs, settings, {"seed": str(settings.seed)}, device)
     seed_everything(settings.seed)
@@ -101,8 +101,10 @@ def _mean_rank_ic(market: Market, scores: NDArray[np.float32], sessions: NDArray
     return np.array([np.nanmean(daily) for daily in found])
 
 
-def _shuffle_within_days(targets: NDArray[np.float32], draw: np.random.Generator) -> None:
-    """Deal each day's targets out anew among the stocks that have one, in place."""
-    for day in targets:
-        known = np.flatnonzero(np.isfinite(day).all(axis=1))
-        day[known] = day[draw.permutation(known)]
+def shuffled_within_days(returns: NDArray[np.float32], draw: np.random.Generator) -> NDArray[np.float32]:
+    """Each day's returns, `(T, N, K)`, dealt out anew among the stocks that have them all."""
+    dealt = returns.copy()
+    for day, given in zip(dealt, returns, strict=True):
+        known = np.flatnonzero(np.isfinite(given).all(axis=1))
+        day[known] = given[draw.permutation(known)]
+    return dealt

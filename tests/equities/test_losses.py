@@ -288,7 +288,7 @@ def said():
     scores = drawn(80, HORIZONS)
     quantiles = 0.1 * scores.unsqueeze(-1) + torch.tensor([-0.4, -0.2, 0.0, 0.2, 0.4])
     student_t = torch.stack([scores, torch.ones_like(scores), 4 * torch.ones_like(scores)], -1)
-    return batch, Forecast(scores, quantiles, student_t, torch.tensor(0.5))
+    return batch, Forecast(scores, quantiles, student_t, torch.tensor(0.5), torch.tensor(1.5))
 
 
 def combined(**changes):
@@ -297,16 +297,17 @@ def combined(**changes):
 
 def test_the_combined_loss_is_the_weighted_sum(said):
     batch, forecast = said
-    loss = combined(**{f"{part}_weight": 0.5 for part in WEIGHTS}, auxiliary_weight=0.2)
+    loss = combined(**{f"{part}_weight": 0.5 for part in WEIGHTS}, auxiliary_weight=0.2, selection_weight=0.1)
     parts = loss.parts(forecast, batch)
-    assert set(parts) == {*WEIGHTS, "auxiliary"}
-    wanted = 0.5 * sum(float(value) for name, value in parts.items() if name != "auxiliary") + 0.2 * 0.5
+    assert set(parts) == {*WEIGHTS, "auxiliary", "selection"}
+    wanted = 0.5 * sum(float(parts[name]) for name in WEIGHTS) + 0.2 * 0.5 + 0.1 * 1.5
     assert float(loss(forecast, batch)) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_horizons_weigh_as_they_are_told(said):
     batch, forecast = said
     alone = {"quantile_weight": 0.0, "student_t_weight": 0.0, "auxiliary_weight": 0.0, "ic_weight": 1.0}
+    alone["selection_weight"] = 0.0
     first = combined(**alone, horizon_weights=(1.0, 0.0, 0.0, 0.0))(forecast, batch)
     assert torch.allclose(first, ic_loss(forecast.scores[:, 0], batch.targets[:, 0], batch.day))
     mixed = combined(**alone, horizon_weights=(3.0, 1.0, 0.0, 0.0))(forecast, batch)
@@ -321,7 +322,8 @@ def test_every_setting_of_the_loss_changes_it(said):
     base = LossSettings(**{f"{part}_weight": 0.5 for part in WEIGHTS})
     others = {
         "horizon_weights": (1.0, 0.0, 0.0, 0.0), "huber_delta": 0.5, "rankic_temperature": 0.5, "sharpe_days": 17,
-        "turnover_cost": 0.1, "auxiliary_weight": 0.7, **{f"{part}_weight": 0.2 for part in WEIGHTS},
+        "turnover_cost": 0.1, "auxiliary_weight": 0.7, "selection_weight": 0.7,
+        **{f"{part}_weight": 0.2 for part in WEIGHTS},
     }  # fmt: skip
     assert set(others) == {field.name for field in dataclasses.fields(LossSettings)}
     before = float(CombinedLoss(base, LEVELS, HORIZONS)(forecast, batch))

@@ -151,7 +151,10 @@ def test_selection_is_the_sum_over_features():
     weights = model.weights(x)
     wanted = sum(weights[..., [f]] * (3 * x[..., [f]] * model.slopes[f] + model.bases[f]) for f in range(3))
     assert torch.allclose(weights.sum(-1), torch.ones(2, 4))
-    assert torch.allclose(model(x), wanted, atol=1e-5)
+    selected, spread = model(x)
+    assert torch.allclose(selected, wanted, atol=1e-5)
+    assert torch.allclose(spread, -(weights * weights.log()).sum(-1).mean())
+    assert model.eval()(x)[1] == 0
 
 
 def test_feature_attention_sees_a_feature_through_its_group_alone():

@@ -71,6 +71,8 @@ class CombinedLoss:
             parts["student_t"] = student_t_loss(forecast.student_t, batch.targets, layout)
         shares = self.shares.to(batch.targets.device)
         joined = {name: (shares * loss).sum() for name, loss in parts.items()}
+        if settings.selection_weight and forecast.selection is not None:
+            joined["selection"] = forecast.selection.float()
         if settings.auxiliary_weight:
             joined["auxiliary"] = forecast.auxiliary.float()
         return joined or {"quantile": forecast.quantiles.sum() * 0.0}

@@ -105,6 +105,7 @@ class ATFT(nn.Module):
             torch.stack(quantiles, dim=1),
             None if student_t[0] is None else torch.stack(student_t, dim=1),
             stages.normalized.auxiliary,
+            stages.selection,
         )
 
     @torch.no_grad()
@@ -130,7 +131,10 @@ class ATFT(nn.Module):
                 f"{expected[1]}), a row or more by sessions by features"
             )
         normalized = self.normalization(batch.sequences)
-        selected = self.selection(normalized.sequences)
+        if isinstance(self.selection, VariableSelection):
+            selected, selection = self.selection(normalized.sequences)
+        else:
+            selected, selection = self.selection(normalized.sequences), None
         context = None if self.sectors is None else self.sectors(batch.sector)
         state = self.encoder(selected, context).squeeze(1)
         if self.outlook is not None:
@@ -143,7 +147,7 @@ class ATFT(nn.Module):
         before_stocks = state
         if self.stock_attention is not None:
             state = self.stock_attention(state, DayLayout.of(batch.day))
-        return _Stages(normalized, selected, context, before_graph, before_stocks, state)
+        return _Stages(normalized, selected, context, before_graph, before_stocks, state, selection)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +160,7 @@ class _Stages:
     before_graph: Tensor
     before_stocks: Tensor
     state: Tensor
+    selection: Tensor | None
 
 
 def build_normalization(

@@ -14,12 +14,14 @@ class Forecast:
         quantiles: of the target, rising, the median in the middle column, `(R, K, Q)`.
         student_t: location, scale and degrees of freedom (above 2), `(R, K, 3)`; None without that head.
         auxiliary: the adaptive normalisation's own loss, a scalar.
+        selection: the mean entropy of the weights over features, a scalar, in training; 0 otherwise.
     """
 
     scores: Tensor
     quantiles: Tensor
     student_t: Tensor | None
     auxiliary: Tensor
+    selection: Tensor | None = None
 
     @property
     def median(self) -> Tensor:

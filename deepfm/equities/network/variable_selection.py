@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from deepfm.engine.acceleration import Recomputable
 from deepfm.equities.network.gates import GatedResidual
 
+LEAST_WEIGHT = 1e-6  # whose logarithm is taken
+
 
 class VariableSelection(Recomputable):
     """A variable selection network (Lim et al., 2021, section 4.2), factorised.
@@ -31,10 +33,13 @@ class VariableSelection(Recomputable):
         self.slopes = nn.Parameter(torch.empty(num_features, hidden_size).uniform_(-bound, bound))
         self.bases = nn.Parameter(torch.empty(num_features, hidden_size).uniform_(-bound, bound))
 
-    def forward(self, sequences: Tensor) -> Tensor:
-        """`(R, L, F)` → `(R, L, H)`."""
+    def forward(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """`(R, L, F)` → `(R, L, H)`, and how widely the weights are spread: their mean entropy, 0 to log F."""
         weights = self.weights(sequences).to(sequences.dtype)
-        return (weights * sequences * sequences.shape[-1]) @ self.slopes + weights @ self.bases
+        selected = (weights * sequences * sequences.shape[-1]) @ self.slopes + weights @ self.bases
+        if not self.training:
+            return selected, weights.new_zeros(())
+        return selected, -(weights * weights.clamp(min=LEAST_WEIGHT).log()).sum(-1).mean()
 
     def weights(self, sequences: Tensor) -> Tensor:
         """How much of each feature is taken at each session, `(R, L, F)`; a session's sum to 1."""
