@@ -1,5 +1,6 @@
 """From a stock's sequence to its state."""
 
+import torch
 from torch import Tensor, nn
 
 from deepfm.engine.acceleration import Recomputable
@@ -12,7 +13,8 @@ class TemporalEncoder(Recomputable):
 
     An LSTM with a gated skip, static enrichment, interpretable attention, and a position-wise gated residual network.
     Only the sessions that are asked for pass the parts behind the LSTM: the attention reads the LSTM's gated states,
-    of which the paper enriches all before.
+    of which the paper enriches all before. The compiler leaves the encoder as it is: it does not trace an LSTM, and
+    a break inside a part costs it more than a break around it.
 
     Args:
         hidden_size: H.
@@ -32,6 +34,7 @@ class TemporalEncoder(Recomputable):
         self.position_wise = GatedResidual(hidden_size, dropout)
         self.output = GatedSkip(hidden_size, dropout)
 
+    @torch.compiler.disable
     def forward(self, inputs: Tensor, context: Tensor | None = None, steps: int = 1) -> Tensor:
         """Inputs `(R, L, H)`, a static context `(R, H)` → the states of the last sessions `(R, steps, H)`."""
         local = self._local(inputs)
