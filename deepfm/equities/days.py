@@ -50,6 +50,11 @@ class DayArrays:
         sessions = sessions[(inside >= self.sequence_length - 1) & (inside < len(self.rows))]
         return sessions[self.rows[sessions - self.first].sum(axis=1) > 1]
 
+    def groups(self, sessions: Sessions, rows: int) -> list[Sessions]:
+        """Sessions that follow one another, some at a time: about so many rows together, and one session or more."""
+        before = np.cumsum(self.rows[sessions - self.first].sum(axis=1)) - 1
+        return [part for part in np.split(sessions, np.flatnonzero(np.diff(before // rows)) + 1) if len(part)]
+
     def batch(self, sessions: Sequence[int] | Sessions) -> DayBatch:
         """The rows of some of the panel's sessions, day after day, each day's in the order of the columns.
 

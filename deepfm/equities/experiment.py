@@ -133,7 +133,11 @@ def measure_experiment(
                 **provenance(market, settings),
             },
             "validation": {name: float(np.mean([one["validation"][name] for one in folds])) for name in names},
-            "test": {f"{METRIC}_{result.horizon}": result.rank_ic.mean for result in found.results},
+            "test": {
+                f"{METRIC}_{result.horizon}": result.rank_ic.mean
+                for result in found.results
+                if np.isfinite(result.rank_ic.mean)  # no day may have enough stocks
+            },
             "best_epoch": None,
             "epochs": sum(one["epochs"] for one in folds),
             "seconds": round(seconds, 3),

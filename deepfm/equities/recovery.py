@@ -15,6 +15,7 @@ from deepfm.equities.metrics import quantile_coverage, rank_ic
 from deepfm.equities.ranker import untrained_ranker
 from deepfm.equities.settings import EquitiesSettings
 from deepfm.equities.synthetic import PlantedPanel
+from deepfm.equities.task import ROWS
 from deepfm.errors import DataError
 from deepfm.utils.seeding import seed_everything
 
@@ -78,12 +79,13 @@ def recover(
     scores = np.full(shape, np.nan, np.float32)
     quantiles = np.full((*shape, len(settings.model.quantiles)), np.nan, np.float32)
     ranker.model.eval()
-    for session in inputs.test:
-        batch = inputs.arrays.batch([int(session)])
+    for part in inputs.arrays.groups(inputs.test, ROWS):
+        batch = inputs.arrays.batch(part)
         with torch.no_grad():
             forecast = ranker.model(batch.to(device))
-        scores[session, batch.stock.numpy()] = forecast.scores.float().cpu().numpy()
-        quantiles[session, batch.stock.numpy()] = forecast.quantiles.float().cpu().numpy()
+        place = (part[batch.day.numpy()], batch.stock.numpy())
+        scores[place] = forecast.scores.float().cpu().numpy()
+        quantiles[place] = forecast.quantiles.float().cpu().numpy()
     targets = market.labels.ranked(market.rows)
     first = quantile_coverage(quantiles[inputs.test, :, 0], targets[inputs.test, :, 0], market.rows[inputs.test])
     return Recovery(

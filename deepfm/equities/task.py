@@ -9,6 +9,7 @@ from torch import nn
 
 from deepfm.engine.task import ParameterGroup, Progress, Task, no_progress
 from deepfm.equities.batch import DayBatch
+from deepfm.equities.day_layout import DayLayout
 from deepfm.equities.days import DayArrays, DayOrder, Sessions
 from deepfm.equities.losses import CombinedLoss
 from deepfm.equities.metrics import rank_ic
@@ -17,6 +18,7 @@ from deepfm.errors import DataError
 
 CPU = torch.device("cpu")
 LEAST_NAMES = 2  # of a validation day
+ROWS = 2000  # scored at once in validation
 
 
 class RankingTask(Task):
@@ -107,18 +109,18 @@ def daily_rank_ic(
     device: torch.device = CPU,
     on_progress: Progress = no_progress,
 ) -> NDArray[np.float64]:
-    """RankIC of each session and horizon, `(S, K)`; NaN where there is none. A session at a time."""
-    found = np.full((len(sessions), arrays.num_horizons), np.nan)
+    """RankIC of each session and horizon, `(S, K)`; NaN where there is none."""
+    found: list[NDArray[np.float64]] = []
     model.eval()
-    for place, session in enumerate(sessions):
-        batch = arrays.batch([int(session)])
-        scores = model(batch.to(device)).scores.float().cpu().numpy()
-        returns = batch.returns.numpy()
-        for at in range(arrays.num_horizons):
-            where = np.ones((1, len(scores)), np.bool_)
-            found[place, at] = rank_ic(scores[None, :, at], returns[None, :, at], where, LEAST_NAMES)[0]
-        on_progress(place + 1, len(sessions))
-    return found
+    for part in arrays.groups(sessions, ROWS):
+        batch = arrays.batch(part)
+        layout = DayLayout.of(batch.day)
+        scores = layout.pad(model(batch.to(device)).scores.float().cpu()).numpy()  # (D, N, K)
+        returns, where = layout.pad(batch.returns).numpy(), layout.mask.numpy()
+        daily = [rank_ic(scores[..., at], returns[..., at], where, LEAST_NAMES) for at in range(arrays.num_horizons)]
+        found.append(np.stack(daily, axis=1))
+        on_progress(sum(map(len, found)), len(sessions))
+    return np.concatenate(found) if found else np.zeros((0, arrays.num_horizons))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -73,6 +73,15 @@ def test_a_session_without_a_window_is_refused(arrays, session):
         arrays.batch([session])
 
 
+def test_groups_hold_every_session_once_and_few_rows(arrays):
+    sessions = arrays.usable(np.arange(T))
+    groups = arrays.groups(sessions, 20)
+    assert np.concatenate(groups).tolist() == sessions.tolist()
+    assert max(arrays.rows[part].sum() for part in groups) <= 20 + N
+    assert [len(part) for part in arrays.groups(sessions, 1)] == [1] * len(sessions)
+    assert arrays.groups(sessions[:0], 20) == []
+
+
 def test_short_histories_are_no_rows():
     close = np.full((10, 2), 1.0)
     close[:7, 1] = np.nan

@@ -35,7 +35,7 @@ def test_the_oracle_sees_each_signal_and_nothing_where_there_is_none(signal):
 
 def test_a_stocks_own_columns_do_not_show_what_others_or_products_decide():
     planted = planted_panel(dataclasses.replace(SMALL, spill_over=0.3, interaction=0.3, day_wide=0.3), 2)
-    assert abs(rank_ic(planted, planted.signals["own"])) < 0.03
+    assert abs(rank_ic(planted, planted.signals["own"])) < 0.045
 
 
 def test_effects_last_as_long_as_asked():
