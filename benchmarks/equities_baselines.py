@@ -18,13 +18,13 @@ import numpy as np
 import polars as pl
 
 from deepfm.equities.baselines import BASELINES, rank_features, walk_forward_scores
-from deepfm.equities.evaluation import evaluate
+from deepfm.equities.evaluation.evaluate import evaluate
+from deepfm.equities.evaluation.places import blend
+from deepfm.equities.evaluation.results import Evaluation
 from deepfm.equities.features import DEFAULT_FEATURES, compute_features
 from deepfm.equities.labels import forward_returns
-from deepfm.equities.panel_files import read_panel
-from deepfm.equities.panel_settings import PanelOptions
-from deepfm.equities.places import blend
-from deepfm.equities.results import Evaluation
+from deepfm.equities.panels.files import read_panel
+from deepfm.equities.panels.settings import PanelOptions
 from deepfm.equities.walk_forward import WalkForwardSplit
 from deepfm.reporting import Column, Table
 
@@ -115,7 +115,7 @@ def main() -> int:
     for table in tables:
         print(table.to_markdown(), end="\n\n")
     if arguments.report is not None:
-        from deepfm.equities.report import build_report
+        from deepfm.equities.reports.report import build_report
         from deepfm.reporting import write_html, write_markdown
         from deepfm.utils.io import write_json
 

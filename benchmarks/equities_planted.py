@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from deepfm.equities.recovery import recover
+from deepfm.equities.experiment.recovery import recover
+from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.settings import load_equities
-from deepfm.equities.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.reporting import Column, Table, print_table
 from deepfm.utils.logging import configure_console
 

@@ -8,14 +8,14 @@ from deepfm.commands.arguments import RUNS_DIR, print_results
 
 if TYPE_CHECKING:
     from deepfm.engine.run import RunFolder
-    from deepfm.equities.panel_settings import PanelOptions
-    from deepfm.equities.results import Evaluation
+    from deepfm.equities.evaluation.results import Evaluation
+    from deepfm.equities.panels.settings import PanelOptions
     from deepfm.equities.settings import EquitiesSettings
 
 
 def panel_build(args: argparse.Namespace) -> int:
     """Read prices and write a clean panel."""
-    from deepfm.equities.panel_files import check_panel, save_panel
+    from deepfm.equities.panels.files import check_panel, save_panel
     from deepfm.reporting import print_table
 
     panel, report = check_panel(args.prices, args.sectors, _panel_options(args))
@@ -27,7 +27,7 @@ def panel_build(args: argparse.Namespace) -> int:
 
 def panel_check(args: argparse.Namespace) -> int:
     """Say what is in a file of prices."""
-    from deepfm.equities.panel_files import check_panel
+    from deepfm.equities.panels.files import check_panel
     from deepfm.reporting import print_table
     from deepfm.utils.io import write_json
 
@@ -41,8 +41,8 @@ def panel_check(args: argparse.Namespace) -> int:
 def panel_synth(args: argparse.Namespace) -> int:
     """Generate a panel."""
     from deepfm.engine.settings import load_settings
-    from deepfm.equities.panel_files import save_panel
-    from deepfm.equities.synthetic import PlantedSettings, planted_panel
+    from deepfm.equities.panels.files import save_panel
+    from deepfm.equities.panels.synthetic import PlantedSettings, planted_panel
 
     panel = planted_panel(load_settings(PlantedSettings, overrides=args.override), args.seed).panel
     save_panel(panel, args.output)
@@ -55,7 +55,7 @@ def train(args: argparse.Namespace) -> int:
     import shlex
 
     from deepfm.engine.run import RunFolder
-    from deepfm.equities.experiment import experiment_settings, run_experiment
+    from deepfm.equities.experiment.walk import experiment_settings, run_experiment
     from deepfm.errors import ConfigError
 
     if args.resume:
@@ -85,11 +85,11 @@ def train(args: argparse.Namespace) -> int:
 def predict(args: argparse.Namespace) -> int:
     """Rank the stocks of new days."""
     from deepfm.engine.device import resolve_device
-    from deepfm.equities.market import about_data
-    from deepfm.equities.panel_files import read_panel
-    from deepfm.equities.prediction import load_rankers, sessions_between
-    from deepfm.equities.prediction import predict as rank
-    from deepfm.equities.predictions import write_predictions
+    from deepfm.equities.experiment.market import about_data
+    from deepfm.equities.experiment.prediction import load_rankers, sessions_between
+    from deepfm.equities.experiment.prediction import predict as rank
+    from deepfm.equities.experiment.predictions import write_predictions
+    from deepfm.equities.panels.files import read_panel
     from deepfm.errors import ConfigError
 
     rankers = load_rankers(args.run, resolve_device(args.device))
@@ -111,8 +111,8 @@ def predict(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure an experiment again."""
-    from deepfm.equities.experiment import measure_experiment
-    from deepfm.equities.market import open_market
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.walk import measure_experiment
     from deepfm.utils.io import read_json, write_json
 
     folder, settings = _experiment(args)
@@ -127,8 +127,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write an experiment's report again."""
-    from deepfm.equities.experiment import measure_experiment
-    from deepfm.equities.market import open_market
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.walk import measure_experiment
 
     folder, settings = _experiment(args)
     measure_experiment(open_market(settings), settings, folder)
@@ -140,10 +140,10 @@ def backtest(args: argparse.Namespace) -> int:
     """Trade scores."""
     import dataclasses
 
-    from deepfm.equities.market import open_market
-    from deepfm.equities.measure import evaluate_scores, joined_predictions
-    from deepfm.equities.predictions import read_predictions
-    from deepfm.equities.report_tables import portfolio_table
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions
+    from deepfm.equities.experiment.predictions import read_predictions
+    from deepfm.equities.reports.tables import portfolio_table
     from deepfm.reporting import print_table
 
     folder, settings = _experiment(args)
@@ -160,8 +160,8 @@ def backtest(args: argparse.Namespace) -> int:
 
 def baselines(args: argparse.Namespace) -> int:
     """Measure the baselines of a configuration."""
-    from deepfm.equities.market import open_market
-    from deepfm.equities.measure import evaluate_baselines, provenance
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.measure import evaluate_baselines, provenance
     from deepfm.utils.io import write_json
 
     settings = _settings(args)
@@ -175,8 +175,8 @@ def baselines(args: argparse.Namespace) -> int:
 
 def leak_check(args: argparse.Namespace) -> int:
     """Look for leaks; exit code 1 where one is found."""
-    from deepfm.equities.leak_check import leak_check as look
-    from deepfm.equities.market import open_market
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.leakage.check import leak_check as look
     from deepfm.reporting import print_table
     from deepfm.utils.io import write_json
 
@@ -202,8 +202,8 @@ def leak_check(args: argparse.Namespace) -> int:
 
 def smoke(args: argparse.Namespace) -> int:
     """From nothing to a report."""
-    from deepfm.equities.experiment import run_experiment
-    from deepfm.equities.smoke import prepare_smoke
+    from deepfm.equities.experiment.smoke import prepare_smoke
+    from deepfm.equities.experiment.walk import run_experiment
 
     folder, settings = prepare_smoke(args.folder, args.seed)
     print_results(folder, run_experiment(settings, folder, _watch(args.quiet), overwrite=True))
@@ -222,20 +222,20 @@ def _name(args: argparse.Namespace) -> str:
 
 def _experiment(args: argparse.Namespace) -> "tuple[RunFolder, EquitiesSettings]":
     from deepfm.engine.run import RunFolder
-    from deepfm.equities.experiment import experiment_settings
+    from deepfm.equities.experiment.walk import experiment_settings
 
     folder = RunFolder(args.run)
     return folder, experiment_settings(folder, args.override)
 
 
 def _panel_options(args: argparse.Namespace) -> "PanelOptions | None":
-    from deepfm.equities.panel_settings import PanelOptions
+    from deepfm.equities.panels.settings import PanelOptions
 
     return PanelOptions(bad_prints="keep") if args.keep_bad_prints else None
 
 
 def _print_tables(found: "Evaluation") -> None:
-    from deepfm.equities.report_tables import paired_table, portfolio_table, rank_ic_table
+    from deepfm.equities.reports.tables import paired_table, portfolio_table, rank_ic_table
     from deepfm.reporting import print_table
 
     print_table(rank_ic_table(found))

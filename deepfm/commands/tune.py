@@ -100,7 +100,7 @@ def _subject(args: argparse.Namespace) -> "Subject":
     from deepfm.engine.settings import read_settings
 
     if getattr(args, "task", None) or read_settings(args.config).get("task") == "equities":
-        from deepfm.equities.tuning import StockRanking
+        from deepfm.equities.experiment.tuning import StockRanking
 
         return StockRanking()
     from deepfm.tuning.clicks import ClickModels

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepfm.equities.panel import Panel
-from deepfm.equities.windows import CARRY, carry_forward
-from deepfm.equities.within_day import rank_within_day, zscore_within_day
+from deepfm.equities.features.windows import CARRY, carry_forward
+from deepfm.equities.features.within_day import rank_within_day, zscore_within_day
+from deepfm.equities.panels.panel import Panel
 from deepfm.errors import ConfigError, DataError
 
 __all__ = ["Labels", "forward_returns", "rank_within_day", "zscore_within_day"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.settings import build_settings, read_settings, setting
-from deepfm.equities.graph import GraphSettings
+from deepfm.equities.days.graph import GraphSettings
 from deepfm.equities.loss_settings import LossSettings
 from deepfm.equities.network_settings import NetworkSettings
-from deepfm.equities.panel_settings import PanelOptions
+from deepfm.equities.panels.settings import PanelOptions
 from deepfm.equities.walk_forward import WalkForwardSplit
 from deepfm.errors import ConfigError
 

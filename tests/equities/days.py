@@ -2,7 +2,7 @@
 
 import torch
 
-from deepfm.equities.batch import DayBatch
+from deepfm.equities.days.batch import DayBatch
 
 FEATURES, LOOK_BACK, HORIZONS, SECTORS = 6, 20, 4, 3
 GROUPS = (0, 0, 1, 2, 3, 4)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from deepfm.equities.panel import Panel
+from deepfm.equities.panels.panel import Panel
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = (ROOT.parent, ROOT, Path("/work"))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepfm.equities.panel import Panel
+from deepfm.equities.panels.panel import Panel
 
 FIRST = np.datetime64("2015-01-01")
 

@@ -5,9 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepfm.equities.backtest import BacktestSettings, backtest, drawdown
-from deepfm.equities.portfolio import daily_returns, market_returns, overlapping_holdings, target_weights, traded
-from deepfm.equities.sharpe import deflated_sharpe, sharpe_error, sharpe_ratio
+from deepfm.equities.evaluation.backtest import BacktestSettings, backtest, drawdown
+from deepfm.equities.evaluation.portfolio import (
+    daily_returns,
+    market_returns,
+    overlapping_holdings,
+    target_weights,
+    traded,
+)
+from deepfm.equities.evaluation.sharpe import deflated_sharpe, sharpe_error, sharpe_ratio
 from deepfm.errors import ConfigError, DataError, DeepFMError
 from tests.equities.ranking_cases import panel_of, random_panel
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.equities.days import DayArrays, DayOrder, rankable
-from deepfm.equities.graph import GraphSettings, TrailingGraphs
-from deepfm.equities.synthetic import PlantedSettings, planted_panel
+from deepfm.equities.days.arrays import DayArrays, DayOrder, rankable
+from deepfm.equities.days.graph import GraphSettings, TrailingGraphs
+from deepfm.equities.panels.synthetic import PlantedSettings, planted_panel
 from deepfm.errors import DataError
 
 T, N, F, L, K = 90, 8, 3, 5, 2

@@ -10,12 +10,12 @@ import yaml
 
 from deepfm.cli import main
 from deepfm.commands import tune
-from deepfm.equities import tuning
-from deepfm.equities.fold_run import settings_hash
-from deepfm.equities.panel_files import save_panel
+from deepfm.equities.experiment import tuning
+from deepfm.equities.experiment.fold_run import settings_hash
+from deepfm.equities.experiment.tuning import RULES, StockRanking
+from deepfm.equities.panels.files import save_panel
+from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.settings import METRIC, load_equities
-from deepfm.equities.synthetic import SIGNALS, PlantedSettings, planted_panel
-from deepfm.equities.tuning import RULES, StockRanking
 from deepfm.errors import ConfigError
 from deepfm.tuning import load_space
 from deepfm.tuning.sampling import suggest_values

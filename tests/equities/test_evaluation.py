@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 
-from deepfm.equities.backtest import BacktestSettings
-from deepfm.equities.evaluation import evaluate
+from deepfm.equities.evaluation.backtest import BacktestSettings
+from deepfm.equities.evaluation.evaluate import evaluate
 from deepfm.equities.labels import forward_returns
-from deepfm.equities.report import DayGraph, Inside, build_report
-from deepfm.equities.report_graph import day_graph
-from deepfm.equities.report_plots import decimal_years
+from deepfm.equities.reports.graph import day_graph
+from deepfm.equities.reports.plots import decimal_years
+from deepfm.equities.reports.report import DayGraph, Inside, build_report
 from deepfm.errors import DataError
 from deepfm.reporting import Figure, render_html, render_markdown
 from tests.equities.ranking_cases import random_panel

@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 from deepfm.cli import main
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder
-from deepfm.equities import experiment as experiment_module
-from deepfm.equities.days import DayArrays
-from deepfm.equities.experiment import run_experiment
-from deepfm.equities.fold_run import PREDICTIONS, fold_folder
-from deepfm.equities.market import fold_arrays, open_market
-from deepfm.equities.panel_files import read_panel, save_panel
-from deepfm.equities.prediction import load_rankers, predict, sessions_between
-from deepfm.equities.predictions import Predictions, read_predictions, write_predictions
+from deepfm.equities.days.arrays import DayArrays
+from deepfm.equities.experiment import walk as experiment_module
+from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder
+from deepfm.equities.experiment.market import fold_arrays, open_market
+from deepfm.equities.experiment.prediction import load_rankers, predict, sessions_between
+from deepfm.equities.experiment.predictions import Predictions, read_predictions, write_predictions
+from deepfm.equities.experiment.walk import run_experiment
+from deepfm.equities.panels.files import read_panel, save_panel
+from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.settings import load_equities
-from deepfm.equities.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.errors import DataError, RunError
 from deepfm.reporting import Document
 
@@ -172,7 +172,7 @@ def test_trials_and_training_see_no_label_of_a_test_day(settings):
 
 
 def test_a_network_without_graph_and_stock_attention_says_the_same_of_fewer_stocks(settings):
-    from deepfm.equities.ranker import untrained_ranker
+    from deepfm.equities.experiment.ranker import untrained_ranker
 
     alone = dataclasses.replace(
         settings, model=dataclasses.replace(settings.model, stock_attention=False, graph_attention=False)

@@ -7,8 +7,15 @@ import pytest
 from scipy import stats
 
 from deepfm.equities.features import DEFAULT_FEATURES, Feature, FeatureRegistry, FeatureTable, compute_features, feature
-from deepfm.equities.panel import PRICES
-from deepfm.equities.windows import carry_forward, rolling_max, rolling_mean, rolling_min, rolling_skew, rolling_std
+from deepfm.equities.features.windows import (
+    carry_forward,
+    rolling_max,
+    rolling_mean,
+    rolling_min,
+    rolling_skew,
+    rolling_std,
+)
+from deepfm.equities.panels.panel import PRICES
 from deepfm.errors import ConfigError, DataError
 from tests.equities.made_panels import made_panel
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepfm.equities.graph import (
+from deepfm.equities.days.graph import (
     NO_EDGES,
     GraphSettings,
     TrailingGraphs,
@@ -15,7 +15,7 @@ from deepfm.equities.graph import (
     refresh_sessions,
     weighted_correlations,
 )
-from deepfm.equities.synthetic import PlantedSettings, planted_panel
+from deepfm.equities.panels.synthetic import PlantedSettings, planted_panel
 
 PLAIN = GraphSettings(window=60, shrinkage=0.0, max_same_sector=None)
 UNKNOWN = np.full(3, -1, np.int16)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from deepfm.equities.features.within_day import place_within_day
 from deepfm.equities.labels import Labels, forward_returns, rank_within_day, zscore_within_day
-from deepfm.equities.within_day import place_within_day
 from deepfm.errors import ConfigError, DataError
 from tests.equities.made_panels import made_panel
 

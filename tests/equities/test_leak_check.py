@@ -5,8 +5,8 @@ import pytest
 
 from deepfm.equities.features import DEFAULT_FEATURES, Feature, FeatureTable, compute_features
 from deepfm.equities.labels import forward_returns
-from deepfm.equities.leak_check import leak_check
-from deepfm.equities.leak_probes import boosted_trees, daily_rank_ic, nearest_neighbours
+from deepfm.equities.leakage.check import leak_check
+from deepfm.equities.leakage.probes import boosted_trees, daily_rank_ic, nearest_neighbours
 from deepfm.equities.walk_forward import Fold, WalkForwardSplit
 from deepfm.errors import DataError
 from tests.equities.made_panels import made_panel

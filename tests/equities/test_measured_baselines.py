@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepfm.equities.daily_summary import summarise_days
+from deepfm.equities.evaluation.daily_summary import summarise_days
+from deepfm.equities.evaluation.metrics import rank_ic
 from deepfm.equities.features import compute_features
 from deepfm.equities.labels import forward_returns
-from deepfm.equities.metrics import rank_ic
-from deepfm.equities.panel_files import read_panel
-from deepfm.equities.panel_settings import PanelOptions
+from deepfm.equities.panels.files import read_panel
+from deepfm.equities.panels.settings import PanelOptions
 from tests.equities.made_panels import REAL
 
 HORIZON = 5

@@ -8,8 +8,8 @@ import torch
 from deepfm.analysis import analyse
 from deepfm.engine.acceleration import checkpoint_activations
 from deepfm.engine.settings import build_settings
-from deepfm.equities.batch import DayBatch
-from deepfm.equities.examine import examine_network
+from deepfm.equities.days.batch import DayBatch
+from deepfm.equities.experiment.examine import examine_network
 from deepfm.equities.loss_settings import LossSettings
 from deepfm.equities.losses import CombinedLoss
 from deepfm.equities.network import ATFT

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.network.encoder import TemporalEncoder
 from deepfm.equities.network.feature_attention import FeatureAttention
 from deepfm.equities.network.frequency_normalization import FrequencyNormalization

@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepfm.equities.cleaning import known_bad_prints, trailing_eligible
-from deepfm.equities.panel import PRICES
-from deepfm.equities.panel_files import check_panel, panel_from_rows, panel_to_rows, read_panel, save_panel
-from deepfm.equities.panel_settings import EligibilityRule, PanelOptions
+from deepfm.equities.panels.cleaning import known_bad_prints, trailing_eligible
+from deepfm.equities.panels.files import check_panel, panel_from_rows, panel_to_rows, read_panel, save_panel
+from deepfm.equities.panels.panel import PRICES
+from deepfm.equities.panels.settings import EligibilityRule, PanelOptions
 from deepfm.errors import ConfigError, DataError
 from tests.equities.made_panels import REAL, made_panel, rows_of
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from deepfm.equities.places import blend, places_within_day
+from deepfm.equities.evaluation.places import blend, places_within_day
 from deepfm.errors import DataError
 
 few_values = st.sampled_from([-1.0, 0.0, 0.5, 2.0, np.nan, np.inf])

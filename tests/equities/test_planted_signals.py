@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import pytest
 
-from deepfm.equities.recovery import recover
+from deepfm.equities.experiment.recovery import recover
+from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.settings import load_equities
-from deepfm.equities.synthetic import SIGNALS, PlantedSettings, planted_panel
 
 NONE = dict.fromkeys(SIGNALS, 0.0)
 BASE = (

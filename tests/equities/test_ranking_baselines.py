@@ -17,9 +17,9 @@ from deepfm.equities.baselines import (
     walk_forward,
     walk_forward_scores,
 )
-from deepfm.equities.metrics import rank_ic
+from deepfm.equities.evaluation.metrics import rank_ic
+from deepfm.equities.features.within_day import rank_within_day
 from deepfm.equities.walk_forward import Fold
-from deepfm.equities.within_day import rank_within_day
 from deepfm.errors import ConfigError, DataError, ExtraError, NotFittedError, RunError
 
 NAMES = ("ret5", "ret20", "mom250_20", "noise")

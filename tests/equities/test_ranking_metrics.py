@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
-from deepfm.equities.daily_summary import newey_west_lags, paired_difference, summarise_days
-from deepfm.equities.metrics import (
+from deepfm.equities.evaluation.daily_summary import newey_west_lags, paired_difference, summarise_days
+from deepfm.equities.evaluation.metrics import (
     crossing_rate,
     group_returns,
     information_coefficient,

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from deepfm.equities.features import FeatureTable
+from deepfm.equities.features.scaling import METHODS, CrossSectionalScaler
 from deepfm.equities.labels import forward_returns
-from deepfm.equities.scaling import METHODS, CrossSectionalScaler
 from deepfm.errors import ConfigError, DataError, NotFittedError
 from tests.equities.made_panels import made_panel
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from deepfm.equities.synthetic import SIGNALS, PlantedSettings, planted_panel
+from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 
 NONE = dict.fromkeys(SIGNALS, 0.0)
 SMALL = PlantedSettings(num_sessions=260, num_stocks=60, **NONE)

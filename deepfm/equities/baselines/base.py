@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepfm.equities.within_day import rank_within_day
+from deepfm.equities.features.within_day import rank_within_day
 from deepfm.errors import DataError, NotFittedError
 
 Sessions = NDArray[np.integer]

@@ -5,8 +5,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deepfm.equities.panel import Panel
-from deepfm.equities.windows import carry_forward, lag
+from deepfm.equities.features.windows import carry_forward, lag
+from deepfm.equities.panels.panel import Panel
 
 Array = NDArray[np.float64]
 CLIP = 0.5  # the largest daily return, in size, that a window takes in

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepfm.equities.features.history import History
 from deepfm.equities.features.registry import Feature, FeatureRegistry
-from deepfm.equities.windows import (
+from deepfm.equities.features.windows import (
     CARRY,
     lag,
     rolling_count,

@@ -22,7 +22,7 @@ class Feature:
         group: value, momentum, volume, risk or sector; attention over features works between groups.
         lookback: how many sessions before its own a value may depend on, carried closes included.
         function: from a `History` to `(T, N)`; the value at `t` must depend on nothing after `t`, which
-            `deepfm.equities.leak_check` tries out.
+            `deepfm.equities.leakage.check` tries out.
         per_stock: whether the function looks at other stocks through `history.market` alone; then it is given some
             stocks at a time, which is faster.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from deepfm.equities.features.history import History
 from deepfm.equities.features.price_volume import DEFAULT_FEATURES
 from deepfm.equities.features.registry import GROUPS, FeatureRegistry
-from deepfm.equities.panel import Panel
+from deepfm.equities.panels.panel import Panel
 from deepfm.errors import ConfigError, DataError
 
 CHUNK = 64  # stocks at a time, so that their windows stay in the cache

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.layout import DayLayout
 from deepfm.errors import DataError
 
 SPREAD_FLOOR = 1e-4  # scores are about 1 in size; keeps the gradient of a day of equal scores finite

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from deepfm.equities.batch import DayBatch
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.batch import DayBatch
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.loss_settings import LossSettings
 from deepfm.equities.losses.levels import huber_loss, pinball_loss, student_t_loss
 from deepfm.equities.losses.orders import ic_loss, listnet_loss, rankic_loss

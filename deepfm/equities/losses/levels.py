@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.losses.by_day import row_mean
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.losses.by_day import SPREAD_FLOOR, centred, deviation, lists_by_day, mean_over_days
 
 PAIRS = 4_000_000  # held at once, 16 MB

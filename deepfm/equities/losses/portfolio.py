@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.losses.by_day import centred, deviation, lists_by_day
 from deepfm.errors import DataError
 

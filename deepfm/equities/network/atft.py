@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deepfm.equities.batch import DayBatch
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.batch import DayBatch
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.network.encoder import TemporalEncoder
 from deepfm.equities.network.feature_attention import FeatureAttention
 from deepfm.equities.network.forecast import Explanation, Forecast

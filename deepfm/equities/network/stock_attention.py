@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from deepfm.engine.acceleration import Recomputable
-from deepfm.equities.day_layout import DayLayout
+from deepfm.equities.days.layout import DayLayout
 from deepfm.equities.network.gates import GatedSkip, SequenceDropout
 from deepfm.equities.network.set_attention import SetAttention
 
