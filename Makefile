@@ -44,7 +44,7 @@ PEER_fuxictr := fuxictr==2.3.10
 PEER_torch_rechub := torch-rechub==0.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate compare tune hpo-setup hpo-run zoo results test lint format bench-peers bench-deepctr lock clean
+.PHONY: help install train evaluate compare tune hpo-setup hpo-run smoke zoo results test lint format bench-peers bench-deepctr lock clean
 
 help:
 	@echo "make train [ARGS='key=value ...'] [CONFIG=FILE]   train to final test metrics"
@@ -53,6 +53,7 @@ help:
 	@echo "make tune [CONFIG=FILE] [ARGS='--trials 20 ...']  search for settings on validation, test the winner"
 	@echo "make hpo-setup [CONFIG=FILE]                      make the study in HPO_STORAGE, print its name"
 	@echo "make hpo-run [CONFIG=FILE] [HPO_TRIALS=20]        go on with it to so many trials in all"
+	@echo "make smoke                                        generate a panel of stocks, rank them, report: under a minute"
 	@echo "make zoo [PRESET=ci] [ZOO=outputs/zoo]           build, train and compare a zoo; recommend for one of its tasks"
 	@echo "make test [PYTEST_ARGS='-k cin']                  run the tests"
 	@echo "make lint | format                                check, or mend, style and types"
@@ -87,6 +88,9 @@ hpo-setup: $(READY)
 
 hpo-run: $(READY)
 	@$(RUN) tune $(CONFIG) --trials $(HPO_TRIALS) --storage $(HPO_STORAGE) $(ARGS)
+
+smoke: $(READY)
+	@$(RUN) equities smoke $(ARGS)
 
 zoo: $(READY)
 	@$(RUN) zoo build --preset $(PRESET) --folder $(ZOO)

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap intervals over users, paired where two methods saw the same candidates."""
+"""How sure a number is: bootstrap intervals over users, Newey-West errors over days, paired where two saw the same."""
 
 from dataclasses import dataclass
 
@@ -65,3 +65,67 @@ def paired_bootstrap(
     if first.shape != second.shape:
         raise DataError(f"paired values have shapes {first.shape} and {second.shape}; expected the same users for both")
     return bootstrap_mean(first - second, level=level, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class SerialMean:
+    """The mean of a series whose neighbours are alike, its Newey-West error, and of how many values it is."""
+
+    mean: float
+    error: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f} (s.e. {self.error:.4f}, t {self.t:+.1f})"
+
+    @property
+    def t(self) -> float:
+        """The mean in errors; 0 where both are zero, infinite where only the error is."""
+        if self.error > 0:
+            return self.mean / self.error
+        return 0.0 if self.mean == 0 else float(np.copysign(np.inf, self.mean))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95 % interval, by the normal approximation."""
+        return self.mean - 1.96 * self.error, self.mean + 1.96 * self.error
+
+
+def newey_west_error(series: ArrayLike, lags: int) -> float:
+    """The standard error of the mean of a serially correlated series `(S,)` (Newey and West, 1987, Bartlett kernel).
+
+    The long-run variance is `γ0 + 2 Σ (1 − l / (lags + 1)) γl` over `l = 1 .. lags`, each `γ` a sum over `S`; the error
+    is the root of it over `S`. With no lags it is the naive error.
+
+    Raises:
+        DataError: no values, one that is not finite, or fewer than no lags.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise DataError(f"a Newey-West error needs finite values (S,), at least one; got shape {values.shape}")
+    if lags < 0:
+        raise DataError(f"a Newey-West error was asked for {lags} lags; expected 0 or more")
+    centred = values - values.mean()
+    variance = centred @ centred
+    for lag in range(1, min(lags, len(values) - 1) + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag])
+    return float(np.sqrt(max(variance, 0.0)) / len(values))
+
+
+def newey_west(series: ArrayLike, lags: int) -> SerialMean:
+    """The mean of `(S,)` values in time order with its Newey-West error; errors as in `newey_west_error`."""
+    values = np.asarray(series, dtype=np.float64)
+    error = newey_west_error(values, lags)
+    return SerialMean(float(values.mean()), error, len(values))
+
+
+def paired_newey_west(ours: ArrayLike, theirs: ArrayLike, lags: int) -> SerialMean:
+    """The mean difference of two series `(S,)` of the same days, with its Newey-West error.
+
+    Raises:
+        DataError: shapes that differ, and as in `newey_west_error`.
+    """
+    first, second = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if first.shape != second.shape:
+        raise DataError(f"paired series have shapes {first.shape} and {second.shape}; expected the same days for both")
+    return newey_west(first - second, lags)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from deepfm.errors import DataError, DeepFMError
-from deepfm.statistics import Interval, bootstrap_mean, paired_bootstrap
+from deepfm.statistics import (
+    Interval,
+    bootstrap_mean,
+    newey_west,
+    newey_west_error,
+    paired_bootstrap,
+    paired_newey_west,
+)
 
 
 def normal_interval(values, width=1.959964):
@@ -109,3 +116,50 @@ def test_it_prints_and_decides():
     assert interval.excludes_zero
     assert Interval(-1.0, -2.0, -0.5, 0.95).excludes_zero
     assert not Interval(0.1, -0.1, 0.3, 0.95).excludes_zero
+
+
+class TestNeweyWest:
+    def test_by_hand(self):
+        """Values 1, 2, 4 around 7/3, one lag: γ0 = 14/9, γ1 = (4/9 - 5/9) / 3, over 3."""
+        values = [1.0, 2.0, 4.0]
+        products = [(1 - 7 / 3) * (2 - 7 / 3), (2 - 7 / 3) * (4 - 7 / 3)]
+        variance = 14 / 9 + 2 * 0.5 * sum(products) / 3
+        assert newey_west_error(values, 1) == pytest.approx(np.sqrt(variance / 3))
+
+    def test_without_lags_it_is_the_naive_error(self):
+        values = np.random.default_rng(0).normal(size=400)
+        assert newey_west_error(values, 0) == pytest.approx(values.std() / 20)
+
+    def test_overlapping_sums_need_their_lags(self):
+        """Means of sums over 10 days that overlap: the naive error is about √10 too small."""
+        rng = np.random.default_rng(1)
+        means, errors, naive = [], [], []
+        for _ in range(200):
+            series = np.convolve(rng.normal(size=609), np.ones(10), "valid")
+            means.append(series.mean())
+            errors.append(newey_west_error(series, 30))
+            naive.append(newey_west_error(series, 0))
+        assert np.mean(errors) == pytest.approx(np.std(means), rel=0.2)
+        assert np.mean(naive) < 0.4 * np.std(means)
+
+    def test_lags_beyond_the_series_and_constant_series_are_no_trouble(self):
+        assert newey_west_error([2.0], 5) == 0
+        assert newey_west_error(np.full(9, 0.1), 30) == pytest.approx(0, abs=1e-12)
+        assert newey_west([0.0, 0.0], 1).t == 0
+        assert newey_west([0.5, 0.5], 1).t == np.inf
+
+    def test_a_pair_is_its_difference(self):
+        rng = np.random.default_rng(2)
+        ours, theirs = rng.normal(size=(2, 50))
+        found = paired_newey_west(ours, theirs, 3)
+        assert found == newey_west(ours - theirs, 3)
+        assert found.t == pytest.approx(found.mean / found.error)
+        low, high = found.interval
+        assert (low + high) / 2 == pytest.approx(found.mean)
+
+    @pytest.mark.parametrize(("values", "lags"), [([], 1), ([np.nan], 1), ([[1.0]], 1), ([1.0], -1)])
+    def test_what_has_no_error_is_refused(self, values, lags):
+        with pytest.raises(DataError, match="Newey-West"):
+            newey_west_error(values, lags)
+        with pytest.raises(DataError, match="same days"):
+            paired_newey_west([1.0], [1.0, 2.0], 1)

@@ -8,6 +8,7 @@ from deepfm.commands import (
     baseline,
     compare,
     data,
+    equities,
     evaluate,
     explain,
     import_fuxictr,
@@ -47,5 +48,6 @@ COMMANDS: dict[str, Command] = {
     "validate": validate,
     "analyze": analyze,
     "zoo": zoo,
+    "equities": equities,
     "import-fuxictr": import_fuxictr,
 }

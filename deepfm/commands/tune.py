@@ -7,13 +7,12 @@ from deepfm.commands.arguments import (
     RUNS_DIR,
     add_override_argument,
     add_quiet_argument,
-    config_name,
-    load_experiment,
     print_results,
 )
 
 if TYPE_CHECKING:
     from deepfm.tuning.experiment import Tuning
+    from deepfm.tuning.subject import Subject
 
 HELP = "Search for settings on the validation split, and train the best ones to test metrics."
 SAMPLERS, PRUNERS = ("tpe", "random", "grid"), ("median", "hyperband", "none")
@@ -85,11 +84,25 @@ def _tuning(args: argparse.Namespace) -> "Tuning":
 
     if args.metric is not None:
         args.override = [*args.override, f"training.metric={args.metric}"]
-    config = load_experiment(args)
+    subject = _subject(args)
+    config = subject.load(args.config, args.override)
     given = {name: getattr(args, name) for name in ("trials", "sampler", "pruner", "jobs", "timeout")}
     seed = config.seed if args.seed is None else args.seed
     settings = build_settings(StudySettings, {**given, "seed": seed}, "--")
-    space = load_space(args.config, args.override, config)
-    study = args.study or config_name(args, config)
+    space = load_space(args.config, args.override, config, subject.rules)
+    study = args.study or (Path(args.config).stem if args.config else subject.model(config))
     folder = StudyFolder(args.output or Path(RUNS_DIR, "tune", study))
-    return Tuning(config, space, settings, study, folder, args.storage)
+    return Tuning(config, space, settings, study, folder, args.storage, subject)
+
+
+def _subject(args: argparse.Namespace) -> "Subject":
+    """What is tuned: the experiment that the configuration's `task` names, click models where it names none."""
+    from deepfm.engine.settings import read_settings
+
+    if getattr(args, "task", None) or read_settings(args.config).get("task") == "equities":
+        from deepfm.equities.experiment.tuning import StockRanking
+
+        return StockRanking()
+    from deepfm.tuning.clicks import ClickModels
+
+    return ClickModels()

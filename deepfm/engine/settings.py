@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import dacite
 import yaml
 
+from deepfm.engine.setting_files import first_line, merge, read_yaml
 from deepfm.engine.setting_limits import allows_bool, check_limits, type_name
 from deepfm.engine.setting_names import nearest, nearest_setting, setting_names, setting_type
 from deepfm.errors import ConfigError
@@ -90,6 +91,8 @@ def read_settings(
 ) -> dict[str, Any]:
     """The nested mapping that `load_settings` builds from; nothing in it is checked yet.
 
+    A file's `include:` names others, whose keys stand under its own; see `setting_files.read_yaml`.
+
     Raises:
         ConfigError: the file cannot be read as sections with keys, or an override is none.
     """
@@ -97,7 +100,7 @@ def read_settings(
     for key, value in (defaults or {}).items():
         _assign(tree, key, value)
     if path is not None:
-        _merge(tree, _read_yaml(Path(path)))
+        merge(tree, read_yaml(Path(path)))
     for text in overrides:
         key, value = parse_override(text)
         _assign(tree, key, value)
@@ -174,7 +177,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.safe_load(raw)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {text!r} has a value that is not YAML: {_first_line(error)}") from error
+        raise ConfigError(f"override {text!r} has a value that is not YAML: {first_line(error)}") from error
 
 
 @functools.cache
@@ -187,28 +190,6 @@ def _one_setting(settings_class: Any, name: str) -> Any:
     return dataclasses.make_dataclass("OneSetting", [alone], frozen=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"configuration file {path} does not exist; see configs/ for those that ship") from error
-    except OSError as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration file {path} is not UTF-8 text") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration file {path} is not YAML: {_first_line(error)}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"configuration file {path} holds a {type(tree).__name__}; expected sections with keys")
-    return tree
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     *sections, leaf = key.split(".")
     for depth, section in enumerate(sections):
@@ -217,14 +198,6 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"{'.'.join(sections[: depth + 1])} = {node!r} is a value; {key} cannot stand below it")
         tree = node
     tree[leaf] = value
-
-
-def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
-        else:
-            tree[key] = value
 
 
 def _listed(value: Any) -> Any:

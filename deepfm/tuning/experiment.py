@@ -2,27 +2,27 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
 
-from deepfm.config import ExperimentConfig
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.errors import RunError, TrainingError
 from deepfm.reporting import write_html
-from deepfm.training.experiment import check_experiment, resume_experiment, run_config, train_experiment
+from deepfm.tuning.clicks import ClickModels
 from deepfm.tuning.report import build_study_report
 from deepfm.tuning.results import StudyResults, TrialRecord, read_results
 from deepfm.tuning.sampling import values_of
 from deepfm.tuning.settings import StudySettings
 from deepfm.tuning.space import Space, flat_settings, with_values
 from deepfm.tuning.study import identity_of, same_settings, shown_url
-from deepfm.tuning.trial import DataShelf
+from deepfm.tuning.subject import Subject
+from deepfm.tuning.trial import Shelf
 from deepfm.tuning.work import Work, run_in_processes, run_trials
 from deepfm.utils.io import cannot_write, read_json, write_json, write_text
 from deepfm.utils.logging import get_logger
@@ -79,16 +79,18 @@ class Tuning:
 
     Args:
         config: the settings that stay, and where the search begins; its metric judges the trials.
+        subject: the kind of experiment.
         study: the study's name in its storage.
         storage: an address as SQLAlchemy has it; None for an SQLite file in the folder.
     """
 
-    config: ExperimentConfig
+    config: Any
     space: Space
     settings: StudySettings
     study: str
     folder: StudyFolder
     storage: str | None = None
+    subject: Subject = field(default_factory=ClickModels)
 
     @property
     def url(self) -> str:
@@ -102,7 +104,7 @@ def set_up_study(tuning: Tuning) -> str:
     Raises:
         DeepFMError: as `tune_experiment`.
     """
-    _prepare(tuning, DataShelf())
+    _prepare(tuning, tuning.subject.shelf())
     return shown_url(tuning.url)
 
 
@@ -133,13 +135,13 @@ def tune_experiment(tuning: Tuning, observers: Sequence[Observer] = (), *, quiet
     return results
 
 
-def best_config(tuning: Tuning, trial: TrialRecord) -> ExperimentConfig:
-    """The configuration of a trial, as `deepfm train` takes it."""
+def best_config(tuning: Tuning, trial: TrialRecord) -> Any:
+    """The configuration of a trial, as the training command takes it."""
     return replace(with_values(tuning.config, values_of(trial.params, tuning.space)), output_dir=None)
 
 
 def _search(tuning: Tuning, quiet: bool) -> StudyResults:
-    shelf = DataShelf()
+    shelf = tuning.subject.shelf()
     work, study = _prepare(tuning, shelf)
     try:
         if tuning.settings.jobs == 1:
@@ -157,16 +159,18 @@ def _search(tuning: Tuning, quiet: bool) -> StudyResults:
     return _results(tuning, work, study)
 
 
-def _prepare(tuning: Tuning, shelf: DataShelf) -> tuple[Work, optuna.Study]:
+def _prepare(tuning: Tuning, shelf: Shelf) -> tuple[Work, optuna.Study]:
     """Find what would stop every trial, then make the study."""
-    check_experiment(tuning.config)
+    tuning.subject.check(tuning.config)
     if tuning.settings.sampler == "grid":
         tuning.space.grid(flat_settings(tuning.config))
-    data = shelf.open(tuning.config)
+    info, rules = shelf.open(tuning.config), tuning.subject.rules
     tuning.folder.create(tuning.study)
-    identity = identity_of(tuning.config, tuning.space, data.info)
+    identity = identity_of(tuning.config, tuning.space, info, rules)
     deadline = None if tuning.settings.timeout is None else time.time() + tuning.settings.timeout
-    work = Work(tuning.url, tuning.study, identity, tuning.config, tuning.space, tuning.settings, deadline)
+    work = Work(
+        tuning.url, tuning.study, identity, tuning.subject, tuning.config, tuning.space, tuning.settings, deadline
+    )
     return work, work.open_study()
 
 
@@ -179,7 +183,7 @@ def _results(tuning: Tuning, work: Work, study: optuna.Study) -> StudyResults:
         "pruner": settings.pruner,
         "seed": settings.seed,
         "jobs": settings.jobs,
-        "model": tuning.config.model_name,
+        "model": tuning.subject.model(tuning.config),
         "data": work.identity.data,
         "space": tuning.space.to_dict(),
         "space_source": tuning.space.source,
@@ -188,20 +192,19 @@ def _results(tuning: Tuning, work: Work, study: optuna.Study) -> StudyResults:
     return read_results(study, work.identity.metric, about)
 
 
-def _train_winner(
-    tuning: Tuning, trial: TrialRecord, config: ExperimentConfig, observers: Sequence[Observer]
-) -> dict[str, Any]:
+def _train_winner(tuning: Tuning, trial: TrialRecord, config: Any, observers: Sequence[Observer]) -> dict[str, Any]:
     """The winner's run: trained, resumed where it was interrupted, or read where it is finished."""
     run = tuning.folder.run_of(trial)
-    known = run.config.exists() and same_settings(run_config(run), config)
+    subject = tuning.subject
+    known = run.config.exists() and same_settings(subject.run_config(run), config, subject.rules)
     try:
         if known and run.finished:
             found = run.read_results()
         elif known and run.checkpoint.exists():
-            found = resume_experiment(run, observers)
+            found = subject.resume(run, observers)
         else:
             log.info("training the best configuration, trial %d, to its test metrics", trial.number)
-            found = train_experiment(config, run, observers, overwrite=True)
+            found = subject.train(config, run, observers)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(
             "interrupted while the winner was trained; the study is kept, and the same command goes on"

@@ -7,21 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deepfm.config import ExperimentConfig
 from deepfm.engine.setting_names import setting_type
-from deepfm.engine.settings import build_setting, build_settings, setting
+from deepfm.engine.settings import build_settings, setting
 from deepfm.errors import ConfigError
-from deepfm.models import model_class
+from deepfm.tuning.rules import Rules
 
-MAY_VARY_OF_DATA = ("data.num_neg_train", "data.history_ties")
-NEVER_VARY = {
-    "data": "decides which rows are trained on and judged",
-    "training.metric": "is what trials are judged by",
-    "training.ranking_ks": "is what trials are judged by",
-    "seed": "is luck, which no later run has",
-    "device": "changes no result",
-    "output_dir": "changes no result",
-}
 STEP_DIGITS = 12  # what adding up steps leaves beyond them is no difference
 Plain = str | int | float | bool | None
 
@@ -103,30 +93,30 @@ class Parameter:
         return isinstance(self.low, int)
 
 
-def build_parameter(name: str, described: Any) -> Parameter:
-    """Make a parameter of what a YAML says of it.
+def build_parameter(name: str, described: Any, rules: Rules) -> Parameter:
+    """Make a parameter of what a YAML says of it, beside what may be varied at all.
 
     Raises:
         ConfigError: it may not be varied, has an unknown key, no value or an impossible one.
     """
     where = f"tune.{name}"
-    _refuse_fixed(name)
+    rules.refuse_fixed(name)
     if not isinstance(described, Mapping):
         raise ConfigError(
             f"{where} = {described!r} is no range; expected keys below it, such as low, high and log, or choices"
         )
     given = build_settings(Described, described, where + ".")
-    when = _build_when(where, given.when)
+    when = _build_when(where, given.when, rules)
     if given.choices is not None:
         if (given.low, given.high, given.step, given.log) != (None, None, None, False):
             raise ConfigError(f"{where} has choices and a range; expected one of them")
-        choices = tuple(_value(name, choice) for choice in given.choices)
+        choices = tuple(_value(name, choice, rules) for choice in given.choices)
         if len({repr(choice) for choice in choices}) < len(choices):
             raise ConfigError(f"{where}.choices = {_listed(choices)} holds a value twice; expected each once")
         return Parameter(name, choices=choices, when=when)
     if given.low is None or given.high is None:
         raise ConfigError(f"{where} has neither choices nor both ends of a range; expected choices, or low and high")
-    return Parameter(name, **_build_range(name, given, given.low, given.high), when=when)
+    return Parameter(name, **_build_range(name, given, given.low, given.high, rules), when=when)
 
 
 def as_plain(value: Any) -> Plain:
@@ -134,9 +124,10 @@ def as_plain(value: Any) -> Plain:
     return json.dumps(_listed(value)) if isinstance(value, tuple) else value
 
 
-def _build_range(name: str, given: Described, low: float, high: float) -> dict[str, Any]:
+def _build_range(name: str, given: Described, low: float, high: float, rules: Rules) -> dict[str, Any]:
     where = f"tune.{name}"
-    kinds = {setting_type(ExperimentConfig, name), *typing.get_args(setting_type(ExperimentConfig, name))}
+    kind = setting_type(rules.settings_class, name)
+    kinds = {kind, *typing.get_args(kind)}
     if not kinds & {int, float} or tuple in {typing.get_origin(kind) for kind in kinds}:
         raise ConfigError(f"{where} has a range, and {name} is no number; expected choices")
     if not low < high:
@@ -148,7 +139,7 @@ def _build_range(name: str, given: Described, low: float, high: float) -> dict[s
         raise ConfigError(f"{where} is logarithmic and has a step; expected one of them, or choices")
     step = given.step
     if float in kinds:
-        ends: dict[str, Any] = {"low": _value(name, low), "high": _value(name, high), "step": step}
+        ends: dict[str, Any] = {"low": _value(name, low, rules), "high": _value(name, high, rules), "step": step}
     else:
         if step is None and not given.log:
             step = 1.0
@@ -156,8 +147,8 @@ def _build_range(name: str, given: Described, low: float, high: float) -> dict[s
         if step is not None and not float(step).is_integer():
             raise ConfigError(f"{where}.step = {step:g} is no whole number, and {name} is one; expected a whole step")
         ends = {
-            "low": _value(name, whole[0]),
-            "high": _value(name, whole[1]),
+            "low": _value(name, whole[0], rules),
+            "high": _value(name, whole[1], rules),
             "step": None if step is None else int(step),
         }
     if step is not None:
@@ -170,38 +161,23 @@ def _build_range(name: str, given: Described, low: float, high: float) -> dict[s
     return {**ends, "log": given.log}
 
 
-def _build_when(where: str, when: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _build_when(where: str, when: Mapping[str, Any], rules: Rules) -> dict[str, tuple[Any, ...]]:
     conditions = {}
     for name, values in when.items():
         values = values if isinstance(values, tuple) else (values,)
         try:
-            conditions[str(name)] = tuple(_checked(str(name), value) for value in values)
+            conditions[str(name)] = tuple(rules.checked(str(name), value) for value in values)
         except ConfigError as error:
             raise ConfigError(f"{where}.when cannot hold: {error}") from error
     return conditions
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: Any, rules: Rules) -> Any:
     """A value that the setting can have; whether it fits the others is seen when a trial has them all."""
     try:
-        return _checked(name, value)
+        return rules.checked(name, value)
     except ConfigError as error:
         raise ConfigError(f"tune.{error}") from error
-
-
-def _checked(name: str, value: Any) -> Any:
-    checked = build_setting(ExperimentConfig, name, value)
-    if name == "model_name":
-        model_class(checked)
-    return checked
-
-
-def _refuse_fixed(name: str) -> None:
-    if name in MAY_VARY_OF_DATA:
-        return
-    for fixed, reason in NEVER_VARY.items():
-        if name == fixed or name.startswith(fixed + "."):
-            raise ConfigError(f"tune.{name} cannot be varied, as {name} {reason}; set it with --override {name}=…")
 
 
 def _listed(value: Any) -> Any:

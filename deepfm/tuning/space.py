@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from deepfm.config import ExperimentConfig, load_search_section
+from deepfm.config import load_search_section
 from deepfm.engine.setting_names import nearest_setting, setting_names
 from deepfm.engine.settings import load_settings
 from deepfm.errors import ConfigError
+from deepfm.tuning.click_rules import CLICK_RULES
 from deepfm.tuning.parameters import Parameter, build_parameter
+from deepfm.tuning.rules import Rules
 
-SHIPPED = Path(__file__).with_name("space.yaml")
+S = TypeVar("S")
+SHIPPED = CLICK_RULES.shipped
 LARGEST_GRID = 10_000
 
 
@@ -75,27 +78,29 @@ class Space:
         return [chosen for _, chosen in sorted(points, key=lambda point: point[0])]
 
 
-def load_space(path: str | Path | None, overrides: list[str], config: ExperimentConfig) -> Space:
+def load_space(path: str | Path | None, overrides: list[str], config: Any, rules: Rules = CLICK_RULES) -> Space:
     """The space of a YAML's `tune` section and its overrides; the shipped one where there is none.
 
     Args:
         config: the settings that stay where the space does not vary them.
+        rules: what may be varied.
 
     Raises:
         ConfigError: a setting or a key is unknown, a range or a value is impossible, or nothing is left to vary.
     """
     section, source = load_search_section(path, overrides), f"the tune section of {path or 'the overrides'}"
     if not section and section != 0:
-        section, source = load_search_section(SHIPPED), "the package"
-    return build_space(section, config, source)
+        section, source = load_search_section(rules.shipped), "the package"
+    return build_space(section, config, source, rules)
 
 
-def build_space(section: Any, config: ExperimentConfig, source: str = "the tune section") -> Space:
+def build_space(section: Any, config: Any, source: str = "the tune section", rules: Rules = CLICK_RULES) -> Space:
     """The space that a `tune` section describes beside a configuration; errors as of `load_space`.
 
     Parameters whose conditions the configuration rules out are left out.
     """
-    parameters = [build_parameter(name, described) for name, described in _described(section).items()]
+    described = _described(section, setting_names(rules.settings_class))
+    parameters = [build_parameter(name, facts, rules) for name, facts in described.items()]
     order = {parameter.name: position for position, parameter in enumerate(parameters)}
     settings, kept = flat_settings(config), dict[str, Parameter]()
     for position, parameter in enumerate(parameters):
@@ -110,10 +115,10 @@ def build_space(section: Any, config: ExperimentConfig, source: str = "the tune 
     return Space(tuple(kept.values()), source)
 
 
-def flat_settings(config: ExperimentConfig) -> dict[str, Any]:
+def flat_settings(config: Any) -> dict[str, Any]:
     """Every setting by its dotted name; lists are tuples, as in the configuration."""
     flat: dict[str, Any] = {}
-    for name in setting_names(ExperimentConfig):
+    for name in setting_names(type(config)):
         value: Any = config
         for part in name.split("."):
             value = getattr(value, part)
@@ -121,14 +126,14 @@ def flat_settings(config: ExperimentConfig) -> dict[str, Any]:
     return flat
 
 
-def with_values(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
+def with_values(config: S, values: Mapping[str, Any]) -> S:
     """The configuration with some settings changed, checked as the loader does.
 
     Raises:
         ConfigError: values that do not fit each other.
     """
     base = {name: value for name, value in flat_settings(config).items() if name not in values}
-    return load_settings(ExperimentConfig, defaults={**base, **values})
+    return load_settings(type(config), defaults={**base, **values})
 
 
 def _can_have(parameter: Parameter | None, fixed: Any, values: tuple[Any, ...]) -> bool:
@@ -136,9 +141,8 @@ def _can_have(parameter: Parameter | None, fixed: Any, values: tuple[Any, ...]) 
     return fixed in values if parameter is None else any(parameter.holds(value) for value in values)
 
 
-def _described(section: Any, prefix: str = "") -> dict[str, Any]:
+def _described(section: Any, known: Mapping[str, tuple[str, ...]], prefix: str = "") -> dict[str, Any]:
     """Dotted names with what is said of each; sections may be nested or written with dots."""
-    known = setting_names(ExperimentConfig)
     if not isinstance(section, Mapping):
         raise ConfigError(
             f"tune{'.' + prefix if prefix else ''} = {section!r} is a section; expected settings below it"
@@ -150,7 +154,7 @@ def _described(section: Any, prefix: str = "") -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
             found[name] = {**found[name], **value} if both else value
         elif any(other.startswith(name + ".") for other in known):
-            for inner, described in _described(value, name).items():
+            for inner, described in _described(value, known, name).items():
                 both = isinstance(described, Mapping) and isinstance(found.get(inner), Mapping)
                 found[inner] = {**found[inner], **described} if both else described
         else:

@@ -14,15 +14,15 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from deepfm.config import ExperimentConfig
 from deepfm.data.adapter import DataInfo
 from deepfm.engine.settings import settings_to_dict
 from deepfm.errors import RunError
+from deepfm.tuning.click_rules import CLICK_RULES
+from deepfm.tuning.rules import Rules
 from deepfm.tuning.sampling import values_of
 from deepfm.tuning.space import Space, flat_settings
 
 IDENTITY = "deepfm"  # the study's attribute that says what it is a study of
-OF_THE_PLACE = ("device", "output_dir", "data.data_dir", "data.cache_dir", "data.source", "data.streaming")
 LOCK_SECONDS = 60  # that a process waits for another's write
 
 
@@ -71,19 +71,19 @@ class Identity:
                 )
 
 
-def identity_of(config: ExperimentConfig, space: Space, info: DataInfo) -> Identity:
+def identity_of(config: Any, space: Space, info: DataInfo, rules: Rules = CLICK_RULES) -> Identity:
     """What a study of a configuration, a space and data is."""
     varied = {parameter.name for parameter in space.parameters}
     flat = flat_settings(config)
     plain = settings_to_dict(config)
-    settings = {name: _at(plain, name) for name in flat if name not in varied and name not in OF_THE_PLACE}
+    settings = {name: _at(plain, name) for name in flat if name not in varied and name not in rules.of_the_place}
     return Identity(config.training.metric, space.to_dict(), asdict(info), settings)
 
 
-def same_settings(one: ExperimentConfig, other: ExperimentConfig) -> bool:
+def same_settings(one: Any, other: Any, rules: Rules = CLICK_RULES) -> bool:
     """Whether two configurations train the same, wherever they do it."""
     settings, others = flat_settings(one), flat_settings(other)
-    return all(settings[name] == others[name] for name in settings if name not in OF_THE_PLACE)
+    return all(settings[name] == others[name] for name in settings if name not in rules.of_the_place)
 
 
 def open_study(

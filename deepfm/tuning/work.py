@@ -13,13 +13,13 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
-from deepfm.config import ExperimentConfig
 from deepfm.errors import DeepFMError, TrainingError
 from deepfm.tuning.sampling import make_pruner, make_sampler, suggest_values
 from deepfm.tuning.settings import StudySettings, require_optuna
 from deepfm.tuning.space import Space, flat_settings, with_values
 from deepfm.tuning.study import Identity, claim, next_combination, next_slot, open_study, storage_errors
-from deepfm.tuning.trial import DataShelf, run_trial
+from deepfm.tuning.subject import Subject
+from deepfm.tuning.trial import Shelf, run_trial
 from deepfm.utils.logging import configure_console, get_logger
 
 log = get_logger(__name__)
@@ -33,6 +33,7 @@ class Work:
     """What a process needs to know to work on a study.
 
     Args:
+        subject: what is tuned.
         config: what stays; the space's settings are changed trial by trial.
         deadline: the time, as `time.time` gives it, after which no trial starts.
     """
@@ -40,7 +41,8 @@ class Work:
     url: str
     name: str
     identity: Identity
-    config: ExperimentConfig
+    subject: Subject
+    config: Any
     space: Space
     settings: StudySettings
     deadline: float | None = None
@@ -54,9 +56,10 @@ class Work:
     @property
     def epochs(self) -> int:
         """The most that a trial has."""
-        varied = next((one for one in self.space.parameters if one.name == "training.num_epochs"), None)
+        name = self.subject.rules.epochs
+        varied = next((one for one in self.space.parameters if one.name == name), None)
         if varied is None:
-            return self.config.training.num_epochs
+            return int(flat_settings(self.config)[name])
         return int(max(varied.choices) if varied.choices is not None else varied.high or 1)
 
     def open_study(self) -> optuna.Study:
@@ -66,7 +69,7 @@ class Work:
 
 def run_trials(
     work: Work,
-    shelf: DataShelf,
+    shelf: Shelf,
     turn: AbstractContextManager[Any] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -141,7 +144,7 @@ def _work_in_process(work: Work, turn: Any, stop: Any, sentences: Any, threads: 
         return bool(stop.is_set() or (parent is not None and os.getppid() != parent.pid))
 
     try:
-        run_trials(work, DataShelf(), turn, interrupted)
+        run_trials(work, work.subject.shelf(), turn, interrupted)
     except KeyboardInterrupt:
         return
     except DeepFMError as error:
@@ -154,7 +157,7 @@ def _run_and_tell(
     trial: optuna.Trial,
     work: Work,
     base: Mapping[str, Any],
-    shelf: DataShelf,
+    shelf: Shelf,
     interrupted: Callable[[], bool],
 ) -> None:
     """Run a trial and store how it ended; a failed one does not end the study."""

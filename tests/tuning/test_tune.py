@@ -19,7 +19,7 @@ from deepfm.config import load_config
 from deepfm.errors import RunError, TrainingError
 from deepfm.training.task import CTRTask
 from deepfm.training.trainer import Trainer
-from deepfm.tuning import experiment, sampling, trial, work
+from deepfm.tuning import clicks, sampling, trial, work
 from tests.tuning.conftest import GOOD, HOPELESS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -147,7 +147,7 @@ class TestTestSplit:
             def __getattribute__(self, name):
                 raise AssertionError(f"a trial looked at the test split's {name}")
 
-        open_data, evaluate, scored = trial.open_data, Trainer.evaluate, []
+        open_data, evaluate, scored = clicks.open_data, Trainer.evaluate, []
 
         def without_test(config):
             data = open_data(config)
@@ -158,7 +158,7 @@ class TestTestSplit:
             scored.append((split_name, self.run.path.name))
             return evaluate(self, dataset, split_name, *rest)
 
-        monkeypatch.setattr(trial, "open_data", without_test)
+        monkeypatch.setattr(clicks, "open_data", without_test)
         monkeypatch.setattr(Trainer, "evaluate", recorded)
         results = studies.tune(studies.write(RANGE), "--trials", 3)
         assert scored == [("test", f"trial-{results['best']['number']:04d}")]
@@ -172,14 +172,14 @@ class TestTestSplit:
             return evaluate(self, *rest)
 
         monkeypatch.setattr(CTRTask, "evaluate", recorded)
-        monkeypatch.setattr(experiment, "train_experiment", lambda *_, **__: {"validation": {}, "test": {}})
+        monkeypatch.setattr(clicks, "train_experiment", lambda *_, **__: {"validation": {}, "test": {}})
         monkeypatch.setattr("deepfm.commands.tune.print_results", lambda *_: None)
         studies.tune(studies.write(RANGE), "--trials", 3)
         assert len(seen) == 1
 
     def test_data_are_read_once_for_all_trials(self, studies, monkeypatch):
-        opened, open_data = [], trial.open_data
-        monkeypatch.setattr(trial, "open_data", lambda config: opened.append(config.data) or open_data(config))
+        opened, open_data = [], clicks.open_data
+        monkeypatch.setattr(clicks, "open_data", lambda config: opened.append(config.data) or open_data(config))
         section = {"data.num_neg_train": {"choices": [2, 4]}, "training.lr": {"choices": [0.01, 0.02]}}
         studies.tune(studies.write(section), "--trials", 4, "--sampler", "grid")
         assert sorted(data.num_neg_train for data in opened) == [1, 2, 4]  # 1 is the configuration's own
@@ -218,14 +218,14 @@ class TestGoingOn:
         first = studies.tune(path, "--trials", 2)
         for name in ("run_trial", "make_sampler"):
             monkeypatch.setattr(work, name, None)
-        monkeypatch.setattr(experiment, "train_experiment", None)
+        monkeypatch.setattr(clicks, "train_experiment", None)
         assert without(studies.tune(path, "--trials", 2), "env") == without(first, "env")
 
     def test_an_interrupted_winner_is_resumed(self, studies, monkeypatch):
         path = studies.write(RANGE)
         first = studies.tune(path, "--trials", 2)
         (Path(first["winner"]["run"]) / "results.json").unlink()
-        monkeypatch.setattr(experiment, "train_experiment", None)
+        monkeypatch.setattr(clicks, "train_experiment", None)
         assert studies.tune(path, "--trials", 2)["winner"]["test"] == first["winner"]["test"]
 
     def test_a_run_of_an_earlier_study_is_no_winner(self, studies):
@@ -277,7 +277,7 @@ class TestProcesses:
 
         monkeypatch.setattr(work, "run_trials", fail)
         with pytest.raises(SystemExit):
-            work._work_in_process(SimpleNamespace(quiet=True), None, None, sentences, 1)
+            work._work_in_process(SimpleNamespace(quiet=True, subject=clicks.ClickModels()), None, None, sentences, 1)
         assert sentences.get() == "storage sqlite:///gone cannot be used"
         assert signals == [(signal.SIGINT, signal.SIG_IGN)]
 

@@ -1,0 +1,251 @@
+"""What the actions of `deepfm equities` do; imported when one is asked for, and heavy imports inside each."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepfm.commands.arguments import RUNS_DIR, print_results
+
+if TYPE_CHECKING:
+    from deepfm.engine.run import RunFolder
+    from deepfm.equities.evaluation.results import Evaluation
+    from deepfm.equities.panels.settings import PanelOptions
+    from deepfm.equities.settings import EquitiesSettings
+
+
+def panel_build(args: argparse.Namespace) -> int:
+    """Read prices and write a clean panel."""
+    from deepfm.equities.panels.files import check_panel, save_panel
+    from deepfm.reporting import print_table
+
+    panel, report = check_panel(args.prices, args.sectors, _panel_options(args))
+    print_table(report.to_table())
+    save_panel(panel, args.output)
+    print(f"panel {args.output}: {panel.num_sessions:,} sessions, {panel.num_stocks:,} tickers")
+    return 0
+
+
+def panel_check(args: argparse.Namespace) -> int:
+    """Say what is in a file of prices."""
+    from deepfm.equities.panels.files import check_panel
+    from deepfm.reporting import print_table
+    from deepfm.utils.io import write_json
+
+    _, report = check_panel(args.prices, args.sectors, _panel_options(args))
+    print_table(report.to_table())
+    if args.json:
+        write_json(args.json, report.to_dict())
+    return 0
+
+
+def panel_synth(args: argparse.Namespace) -> int:
+    """Generate a panel."""
+    from deepfm.engine.settings import load_settings
+    from deepfm.equities.panels.files import save_panel
+    from deepfm.equities.panels.synthetic import PlantedSettings, planted_panel
+
+    panel = planted_panel(load_settings(PlantedSettings, overrides=args.override), args.seed).panel
+    save_panel(panel, args.output)
+    print(f"generated panel {args.output}: {panel.num_sessions:,} sessions, {panel.num_stocks:,} tickers")
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train an experiment, or go on with one."""
+    import shlex
+
+    from deepfm.engine.run import RunFolder
+    from deepfm.equities.experiment.walk import experiment_settings, run_experiment
+    from deepfm.errors import ConfigError
+
+    if args.resume:
+        if args.config or args.override or args.overwrite:
+            raise ConfigError("--resume goes on with an experiment by its own configuration; leave out all else")
+        folder = RunFolder(args.resume)
+        settings = experiment_settings(folder)
+    else:
+        settings = _settings(args)
+        folder = RunFolder(settings.output_dir or Path(RUNS_DIR, "equities", _name(args)))
+    try:
+        found = run_experiment(
+            settings, folder, _watch(args.quiet), resume=bool(args.resume), overwrite=args.overwrite, folds=args.folds
+        )
+    except KeyboardInterrupt as error:
+        place = shlex.quote(str(folder.path))
+        raise KeyboardInterrupt(
+            f"interrupted; what is trained is kept, continue with: deepfm equities train --resume {place}"
+        ) from error
+    if "left" in found:
+        print(f"{folder.path}: still to train: {', '.join(found['left'])}; continue with --resume {folder.path}")
+        return 0
+    print_results(folder, found)
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Rank the stocks of new days."""
+    from deepfm.engine.device import resolve_device
+    from deepfm.equities.experiment.market import about_data
+    from deepfm.equities.experiment.prediction import load_rankers, sessions_between
+    from deepfm.equities.experiment.prediction import predict as rank
+    from deepfm.equities.experiment.predictions import write_predictions
+    from deepfm.equities.panels.files import read_panel
+    from deepfm.errors import ConfigError
+
+    rankers = load_rankers(args.run, resolve_device(args.device))
+    data = rankers[0].settings.data
+    path, sectors = (args.panel, args.sectors) if args.panel else (data.path, args.sectors or data.sectors)
+    if path is None:
+        raise ConfigError("no panel is named; give one with --panel FILE")
+    panel = read_panel(path, sectors, data.panel)
+    sessions = sessions_between(panel, args.first, args.last, data.sequence_length)
+    import dataclasses
+
+    own = about_data(dataclasses.replace(data, path=str(path), sectors=sectors))
+    seeds = ", ".join(ranker.about["seed"] for ranker in rankers)
+    facts = {"panel": own["hash"], "trained on": rankers[0].about["data"], "fold": rankers[0].about["fold"]}
+    rows = write_predictions(args.output, rank(rankers, panel, sessions), {**facts, "seeds": seeds})
+    print(f"{rows:,} rows of {len(sessions):,} sessions in {args.output}; fold {facts['fold']}, seeds {seeds}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure an experiment again."""
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.walk import measure_experiment
+    from deepfm.utils.io import read_json, write_json
+
+    folder, settings = _experiment(args)
+    market = open_market(settings)
+    results, found = measure_experiment(market, settings, folder)
+    _print_tables(found)
+    if args.json:
+        write_json(args.json, read_json(folder.path / "evaluation.json", "evaluation"))
+    print_results(folder, results)
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write an experiment's report again."""
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.walk import measure_experiment
+
+    folder, settings = _experiment(args)
+    measure_experiment(open_market(settings), settings, folder)
+    print(f"report {folder.report}")
+    return 0
+
+
+def backtest(args: argparse.Namespace) -> int:
+    """Trade scores."""
+    import dataclasses
+
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions
+    from deepfm.equities.experiment.predictions import read_predictions
+    from deepfm.equities.reports.tables import portfolio_table
+    from deepfm.reporting import print_table
+
+    folder, settings = _experiment(args)
+    market = open_market(settings)
+    if args.predictions:
+        scores, _ = read_predictions(args.predictions).dense(market.panel)
+    else:
+        scores, _ = joined_predictions(market, settings, folder)
+    settings = dataclasses.replace(settings, evaluation=dataclasses.replace(settings.evaluation, baselines=()))
+    found = evaluate_scores(market, settings, scores, long_only=args.long_only)
+    print_table(portfolio_table(found))
+    return 0
+
+
+def baselines(args: argparse.Namespace) -> int:
+    """Measure the baselines of a configuration."""
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.experiment.measure import evaluate_baselines, provenance
+    from deepfm.utils.io import write_json
+
+    settings = _settings(args)
+    market = open_market(settings)
+    found = evaluate_baselines(market, settings, Path(args.output) if args.output else None)
+    _print_tables(found)
+    if args.json:
+        write_json(args.json, {**found.to_dict(), **provenance(market, settings)})
+    return 0
+
+
+def leak_check(args: argparse.Namespace) -> int:
+    """Look for leaks; exit code 1 where one is found."""
+    from deepfm.equities.experiment.market import open_market
+    from deepfm.equities.leakage.check import leak_check as look
+    from deepfm.reporting import print_table
+    from deepfm.utils.io import write_json
+
+    market = open_market(_settings(args))
+    found = look(
+        market.panel,
+        names=market.features.names,
+        folds=market.folds,
+        labels=market.labels,
+        table=market.features,
+    )
+    if args.json:
+        write_json(args.json, found.to_dict())
+    if found.clean:
+        print(
+            f"no leak: {len(found.features)} features without the future at {', '.join(found.cuts)}, "
+            f"{len(found.folds)} folds"
+        )
+        return 0
+    print_table(found.to_table())
+    return 1
+
+
+def smoke(args: argparse.Namespace) -> int:
+    """From nothing to a report."""
+    from deepfm.equities.experiment.smoke import prepare_smoke
+    from deepfm.equities.experiment.walk import run_experiment
+
+    folder, settings = prepare_smoke(args.folder, args.seed)
+    print_results(folder, run_experiment(settings, folder, _watch(args.quiet), overwrite=True))
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> "EquitiesSettings":
+    from deepfm.equities.settings import load_equities
+
+    return load_equities(args.config, args.override)
+
+
+def _name(args: argparse.Namespace) -> str:
+    return Path(args.config).stem if args.config else "atft"
+
+
+def _experiment(args: argparse.Namespace) -> "tuple[RunFolder, EquitiesSettings]":
+    from deepfm.engine.run import RunFolder
+    from deepfm.equities.experiment.walk import experiment_settings
+
+    folder = RunFolder(args.run)
+    return folder, experiment_settings(folder, args.override)
+
+
+def _panel_options(args: argparse.Namespace) -> "PanelOptions | None":
+    from deepfm.equities.panels.settings import PanelOptions
+
+    return PanelOptions(bad_prints="keep") if args.keep_bad_prints else None
+
+
+def _print_tables(found: "Evaluation") -> None:
+    from deepfm.equities.reports.tables import paired_table, portfolio_table, rank_ic_table
+    from deepfm.reporting import print_table
+
+    print_table(rank_ic_table(found))
+    if found.paired:
+        print_table(paired_table(found))
+    print_table(portfolio_table(found))
+
+
+def _watch(quiet: bool) -> Any:
+    from deepfm.engine.progress import progress_observers
+    from deepfm.equities.settings import METRIC
+
+    return lambda *_: progress_observers(METRIC, quiet)

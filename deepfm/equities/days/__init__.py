@@ -1,0 +1,1 @@
+"""Batches of days, and the graph of each."""

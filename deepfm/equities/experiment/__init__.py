@@ -1,0 +1,1 @@
+"""Walk-forward experiments on the engine: folds, seeds, predictions, tuning."""

@@ -1,0 +1,166 @@
+"""A trained network with all that it needs to rank stocks: saved with a fold, loaded to predict."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepfm.engine.run import RunFolder
+from deepfm.equities.days.arrays import DayArrays, Sessions, rankable
+from deepfm.equities.days.graph import TrailingGraphs
+from deepfm.equities.experiment.market import FoldArrays, Market
+from deepfm.equities.experiment.predictions import Predictions
+from deepfm.equities.features import DEFAULT_FEATURES, FeatureTable, compute_features
+from deepfm.equities.features.scaling import CrossSectionalScaler
+from deepfm.equities.network import ATFT
+from deepfm.equities.panels.panel import Panel
+from deepfm.equities.settings import EquitiesSettings, load_equities
+from deepfm.errors import CheckpointError, DataError
+from deepfm.utils.io import read_json, write_json
+from deepfm.utils.seeding import seed_everything
+
+ABOUT = "ranker.json"
+CPU = torch.device("cpu")
+
+
+class Ranker:
+    """A network, the scaler of its fold, and the names of what it was trained on.
+
+    Args:
+        model: the network.
+        scaler: fitted on the fold's training sessions.
+        settings: of the experiment.
+        sector_names: whose places the network's sectors are.
+        about: fold, seed and data, which every output carries.
+    """
+
+    def __init__(
+        self,
+        model: ATFT,
+        scaler: CrossSectionalScaler,
+        settings: EquitiesSettings,
+        sector_names: Sequence[str],
+        about: dict[str, str],
+    ) -> None:
+        self.model, self.scaler, self.settings = model, scaler, settings
+        self.sector_names, self.about = tuple(sector_names), about
+
+    def __repr__(self) -> str:
+        return (
+            f"Ranker(fold {self.about.get('fold')}, seed {self.about.get('seed')}, {len(self.scaler.names)} features)"
+        )
+
+    def save(self, run: RunFolder) -> None:
+        """Write `best.safetensors` and `ranker.json`."""
+        write_json(
+            run.path / ABOUT,
+            {"scaler": self.scaler.state_dict(), "sector_names": list(self.sector_names), "about": self.about},
+        )
+        run.save_weights(self.model.state_dict(), self.about)
+
+    @classmethod
+    def load(cls, run: RunFolder, device: torch.device = CPU) -> "Ranker":
+        """What `save` wrote beside the run's configuration.
+
+        Raises:
+            RunError: a file is missing.
+            CheckpointError: the weights are damaged, or of another network.
+        """
+        settings = load_equities(run.require("config", "weights").config)
+        state: dict[str, Any] = read_json(run.path / ABOUT, "ranker")
+        scaler = CrossSectionalScaler.from_state(state["scaler"])
+        groups = DEFAULT_FEATURES.select(scaler.names)
+        empty = np.zeros((0, 0, len(scaler.names)), np.float32)
+        table = FeatureTable(empty, scaler.names, tuple(one.group for one in groups.features), (0,) * len(scaler.names))
+        model = build_network(settings, table, len(state["sector_names"]), seed=0)
+        try:
+            model.load_state_dict(run.load_weights(state["about"]))
+        except RuntimeError as error:
+            raise CheckpointError(f"{run.weights} does not fit the run's configuration; train again") from error
+        return cls(model.to(device).eval(), scaler, settings, state["sector_names"], state["about"])
+
+    def predict_days(self, panel: Panel, arrays: DayArrays, sessions: Sessions) -> Iterator[Predictions]:
+        """Rank the stocks of sessions whose windows are in arrays, a day at a time."""
+        device = next(self.model.parameters()).device
+        tickers = np.asarray(panel.tickers)
+        self.model.eval()
+        for session in arrays.usable(sessions):
+            batch = arrays.batch([int(session)])
+            with torch.no_grad():
+                forecast = self.model(batch.to(device))
+            yield Predictions(
+                np.full(batch.num_rows, panel.sessions[session]),
+                tickers[batch.stock.numpy()],
+                forecast.scores.float().cpu().numpy(),
+                forecast.quantiles.float().cpu().numpy(),
+                self.settings.data.prediction_horizons,
+                self.settings.model.quantiles,
+            )
+
+    def arrays(self, panel: Panel, first: int, last: int, graphs: TrailingGraphs | None = None) -> DayArrays:
+        """What sessions of a panel are ranked by, from the first one's window on, computed from no more than they need.
+
+        Raises:
+            DataError: a session has too few before it to look back on.
+        """
+        data = self.settings.data
+        begin = first - data.sequence_length + 1
+        if begin < 0:
+            raise DataError(
+                f"{panel.sessions[first]} has {first} sessions before it; expected at least "
+                f"{data.sequence_length - 1}, the sequence_length less one; give a panel that begins earlier"
+            )
+        lookback = DEFAULT_FEATURES.select(self.scaler.names).lookback
+        earliest = max(0, begin - lookback)
+        part = _between(panel, earliest, last)
+        table = compute_features(part, self.scaler.names)
+        table = dataclasses.replace(table, values=table.values[begin - earliest :])
+        rows = rankable(part.close, part.eligible, data.sequence_length, data.min_history)[begin - earliest :]
+        return DayArrays(
+            self.scaler.transform(table, part.eligible[begin - earliest :]).astype(data.store, copy=False),
+            rows,
+            known_sectors(panel, self.sector_names),
+            data.sequence_length,
+            len(data.prediction_horizons),
+            graphs=graphs or TrailingGraphs(panel, self.settings.graph),
+            first=begin,
+        )
+
+
+def build_network(settings: EquitiesSettings, features: FeatureTable, num_sectors: int, seed: int) -> ATFT:
+    """An untrained network for some features; its weights are drawn from a seed."""
+    seed_everything(seed)
+    data = settings.data
+    return ATFT(
+        settings.model,
+        len(features.names),
+        features.group_ids,
+        num_sectors,
+        data.sequence_length,
+        len(data.prediction_horizons),
+    )
+
+
+def untrained_ranker(market: Market, inputs: FoldArrays, settings: EquitiesSettings, fold: str, seed: int) -> Ranker:
+    """A ranker whose network is drawn from a seed, for a fold of a market."""
+    names = market.panel.sector_names
+    model = build_network(settings, market.features, len(names), seed)
+    about = {"data": market.about["hash"], "fold": fold, "seed": str(seed)}
+    return Ranker(model, inputs.scaler, settings, names, about)
+
+
+def known_sectors(panel: Panel, sector_names: Sequence[str]) -> NDArray[np.int64]:
+    """Each stock's place among the sectors of a training; -1 where it is unknown, or was to the training."""
+    place = {name: at for at, name in enumerate(sector_names)}
+    of_names = np.array([place.get(name, -1) for name in panel.sector_names] + [-1], np.int64)
+    return of_names[panel.sectors]
+
+
+def _between(panel: Panel, first: int, last: int) -> Panel:
+    """The panel's sessions from one index to another, both inside."""
+    whole = panel.until(last)
+    timed = ("sessions", "open", "high", "low", "close", "volume", "eligible")
+    return dataclasses.replace(whole, **{name: getattr(whole, name)[first:] for name in timed})

@@ -1,0 +1,184 @@
+"""A walk-forward experiment: every fold and seed trained in its own folder, and all tests measured together once."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepfm.engine.device import resolve_device
+from deepfm.engine.loop import Observer
+from deepfm.engine.run import RunFolder, environment
+from deepfm.engine.settings import settings_to_dict
+from deepfm.equities.evaluation.results import Evaluation
+from deepfm.equities.experiment.fold_run import fold_folder, settings_hash, train_fold
+from deepfm.equities.experiment.inside import inside_of
+from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
+from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions, provenance
+from deepfm.equities.experiment.ranker import Ranker
+from deepfm.equities.reports.report import build_report
+from deepfm.equities.settings import METRIC, EquitiesSettings, load_equities
+from deepfm.equities.walk_forward import Fold
+from deepfm.errors import RunError
+from deepfm.reporting import write_html
+from deepfm.utils.io import write_json
+from deepfm.utils.logging import get_logger, run_log
+
+log = get_logger(__name__)
+EVALUATION = "evaluation.json"
+BASELINES = "baselines"
+Watch = Callable[[Fold, int], Sequence[Observer]]
+
+
+def no_observers(_: Fold, __: int) -> Sequence[Observer]:
+    """Nobody watches."""
+    return ()
+
+
+def run_experiment(
+    settings: EquitiesSettings,
+    experiment: RunFolder,
+    watch: Watch = no_observers,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    folds: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train all folds with all seeds, then measure their tests together, beside the baselines.
+
+    Args:
+        settings: the experiment.
+        experiment: its folder, which holds a folder for each fold and seed.
+        watch: who observes the fit of a fold with a seed.
+        resume: go on with what the folder holds: finished folds are read, an interrupted one goes on inside.
+        overwrite: replace it.
+        folds: names of those to train; empty for all. Where others are left, nothing is measured yet.
+
+    Returns:
+        The content of `results.json`; where folds are left, a mapping with them at `left`.
+
+    Raises:
+        DeepFMError: anything that is wrong with the settings, the data or the device, before work starts.
+        RunError: the folder holds an experiment, or to resume another one than described.
+    """
+    resolve_device(settings.device)
+    if not resume:
+        experiment.refuse_existing(overwrite)
+        if experiment.config.exists() and not overwrite:
+            raise RunError(
+                f"{experiment.path} already holds an experiment; continue it with --resume, choose another output_dir "
+                "or pass --overwrite"
+            )
+    elif settings_hash(experiment_settings(experiment)) != settings_hash(settings):
+        raise RunError(f"{experiment.path} is an experiment of other settings; resume it with its own")
+    market = open_market(settings)
+    known = [fold.name for fold in market.folds]
+    if unknown := [name for name in folds if name not in known]:
+        raise RunError(f"fold {unknown[0]!r} is none of this split; expected one of {', '.join(known)}")
+    with run_log() as log_to:
+        if not resume:
+            _clear(experiment, market, settings)
+            experiment.create(overwrite=True)
+            experiment.write_config(settings_to_dict(settings))
+        log_to(experiment.log)
+        for fold in market.folds:
+            if not folds or fold.name in folds:
+                _train_seeds(market, fold, settings, experiment, watch)
+        left = [
+            f"{fold.name} with seed {seed}"
+            for fold in market.folds
+            for seed in settings.seeds
+            if not fold_folder(experiment, fold, seed).finished
+        ]
+        if left:
+            return {"left": left}
+        return measure_experiment(market, settings, experiment)[0]
+
+
+def experiment_settings(experiment: RunFolder, overrides: Sequence[str] = ()) -> EquitiesSettings:
+    """The settings that an experiment's folder was made with.
+
+    Raises:
+        RunError: it is none.
+    """
+    return load_equities(experiment.require("config").config, overrides)
+
+
+def measure_experiment(
+    market: Market, settings: EquitiesSettings, experiment: RunFolder
+) -> tuple[dict[str, Any], Evaluation]:
+    """Read what all folds predicted, measure it beside the baselines, and write the results and the report.
+
+    Returns:
+        The content of `results.json`, and the evaluation.
+
+    Raises:
+        RunError: a fold is not trained.
+    """
+    scores, quantiles = joined_predictions(market, settings, experiment)
+    found = evaluate_scores(market, settings, scores, quantiles, experiment.path / BASELINES)
+    write_json(experiment.path / EVALUATION, {**found.to_dict(), **provenance(market, settings)})
+    write_report(market, settings, experiment, found)
+    folds = [fold_folder(experiment, fold, seed).read_results() for fold in market.folds for seed in settings.seeds]
+    names = list(dict.fromkeys(name for one in folds for name in one["validation"]))
+    seconds = sum(one["seconds"] for one in folds)
+    experiment.write_results(
+        {
+            "kind": "equities",
+            "model": "atft",
+            "data": market.about,
+            "protocol": {
+                "label": folds[0]["protocol"]["label"],
+                "split_strategy": "walk forward",
+                **provenance(market, settings),
+            },
+            "validation": {name: float(np.mean([one["validation"][name] for one in folds])) for name in names},
+            "test": {
+                f"{METRIC}_{result.horizon}": result.rank_ic.mean
+                for result in found.results
+                if np.isfinite(result.rank_ic.mean)  # no day may have enough stocks
+            },
+            "best_epoch": None,
+            "epochs": sum(one["epochs"] for one in folds),
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(float(np.median([one["rows_per_second"] for one in folds])), 1),
+            "env": environment(str(resolve_device(settings.device))),
+        }
+    )
+    return experiment.read_results(), found
+
+
+def write_report(market: Market, settings: EquitiesSettings, experiment: RunFolder, found: Evaluation) -> None:
+    """Write `report.html`, with what can be read inside the last fold's network."""
+    folds = ", ".join(fold.name for fold in market.folds)
+    seeds = ", ".join(map(str, settings.seeds))
+    notes = [
+        f"Folds {folds}; seeds {seeds}; scores are the mean rank over seeds. Data {market.about['name']}, "
+        f"hash {market.about['hash'][:12]}."
+    ]
+    fold = market.folds[-1]
+    ranker = Ranker.load(fold_folder(experiment, fold, settings.seed))
+    inside = inside_of(ranker, market.panel, fold.validation)
+    write_html(build_report(found, inside, notes), experiment.report)
+
+
+def _train_seeds(market: Market, fold: Fold, settings: EquitiesSettings, experiment: RunFolder, watch: Watch) -> None:
+    inputs: FoldArrays | None = None
+    for seed in settings.seeds:
+        run = fold_folder(experiment, fold, seed)
+        if run.finished:
+            log.info("fold %s, seed %d is finished", fold.name, seed)
+            continue
+        if inputs is None:
+            inputs = fold_arrays(market, fold, settings)
+        own = dataclasses.replace(settings, seeds=(seed,), output_dir=None)
+        train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
+
+
+def _clear(experiment: RunFolder, market: Market, settings: EquitiesSettings) -> None:
+    """Take away the runs of an earlier experiment that this one would read as its own."""
+    for fold in market.folds:
+        for seed in settings.seeds:
+            run = fold_folder(experiment, fold, seed)
+            if run.path.is_dir():
+                run.create(overwrite=True)

@@ -1,0 +1,1 @@
+"""A look for the future in features, labels and folds."""

@@ -1,0 +1,256 @@
+"""Walk-forward experiments: resumed bit for bit, blind to what comes after, and measured once."""
+
+import dataclasses
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deepfm.cli import main
+from deepfm.engine.loop import Observer
+from deepfm.engine.run import RunFolder
+from deepfm.equities.days.arrays import DayArrays
+from deepfm.equities.experiment import walk as experiment_module
+from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder
+from deepfm.equities.experiment.market import fold_arrays, open_market
+from deepfm.equities.experiment.prediction import load_rankers, predict, sessions_between
+from deepfm.equities.experiment.predictions import Predictions, read_predictions, write_predictions
+from deepfm.equities.experiment.walk import run_experiment
+from deepfm.equities.panels.files import read_panel, save_panel
+from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
+from deepfm.equities.settings import load_equities
+from deepfm.errors import DataError, RunError
+from deepfm.reporting import Document
+
+SIZES = PlantedSettings(num_sessions=210, num_stocks=20, **{**dict.fromkeys(SIGNALS, 0.0), "own": 0.4})
+SMALL = (
+    "device=cpu", "seeds=[3, 4]", "data.sequence_length=6", "data.prediction_horizons=[1, 3]", "split.embargo=4",
+    "data.features=[clv, ret1, vshock]", "split.n_splits=2", "split.test_sessions=25", "split.validation_sessions=12",
+    "split.min_train=40", "model.hidden_size=8", "model.num_heads=2", "model.gat_heads=[2, 2]",
+    "model.adaptive_normalization=off", "graph.min_correlation=0.2", "training.max_epochs=2", "training.batch_size=24",
+    "evaluation.baselines=[ridge]", "training.learning_rate=0.02", "training.warmup_steps=0",
+)  # fmt: skip
+
+
+class Interrupt(Observer):
+    """Ctrl-C after so many batches."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def batch_finished(self, rows):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def panel_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("panel") / "panel.parquet"
+    save_panel(planted_panel(SIZES, 5).panel, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(panel_file):
+    return load_equities(None, [*SMALL, f"data.path={panel_file}", "training.checkpoint_batches=4"])
+
+
+@pytest.fixture(scope="module")
+def trained(settings, tmp_path_factory, one_thread):
+    folder = RunFolder(tmp_path_factory.mktemp("trained") / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment_module, "build_report", lambda *_: Document("report", "", []))
+        results = run_experiment(settings, folder)
+    return folder, results
+
+
+def weights_of(folder, fold, seed):
+    return load_file(folder.path / f"fold-{fold}" / f"seed-{seed}" / "best.safetensors")
+
+
+def test_every_output_says_data_split_and_seed(trained, settings):
+    folder, results = trained
+    assert set(results["test"]) == {"rank_ic_1", "rank_ic_3"}
+    assert results["test"]["rank_ic_1"] > 0.05  # a few steps already
+    assert results["protocol"]["seeds"] == [3, 4]
+    assert [row["fold"] for row in results["protocol"]["split"]] == ["1", "2"]
+    market = open_market(settings)
+    evaluation = json.loads((folder.path / "evaluation.json").read_text())
+    for found in (results, evaluation):
+        assert found["data"]["hash"] == market.about["hash"]
+    one = fold_folder(folder, market.folds[1], 4)
+    assert one.read_results()["protocol"]["seeds"] == [4]
+    metadata = pl.read_parquet_metadata(one.path / PREDICTIONS)
+    assert metadata["hash"] == market.about["hash"]
+    assert (metadata["fold"], metadata["seed"]) == ("2", "4")
+
+
+def test_an_interrupted_experiment_goes_on_to_the_same_bits(trained, settings, tmp_path, monkeypatch, one_thread):
+    monkeypatch.setattr(experiment_module, "build_report", lambda *_: Document("report", "", []))
+    folder = RunFolder(tmp_path / "again")
+    batches = {("1", 4): 3, ("2", 3): 12}  # in the first epoch, and in the second one of another fold
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(
+                settings,
+                folder,
+                lambda fold, seed: [Interrupt(batches.pop((fold.name, seed), 10**9))],
+                resume=folder.config.exists(),
+            )
+    results = run_experiment(settings, folder, resume=True)
+    assert results["test"] == trained[1]["test"]
+    for fold in ("1", "2"):
+        for seed in (3, 4):
+            ours, theirs = weights_of(folder, fold, seed), weights_of(trained[0], fold, seed)
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_an_experiment_is_not_overwritten_or_mixed_with_another(trained, settings):
+    folder, _ = trained
+    with pytest.raises(RunError, match="already holds"):
+        run_experiment(settings, folder)
+    other = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.3))
+    with pytest.raises(RunError, match="of other settings"):
+        run_experiment(other, folder, resume=True)
+
+
+def test_nothing_after_a_day_reaches_its_prediction(trained, panel_file):
+    """Predictions at t are bit-equal when all rows after t are gone, and when they are others."""
+    rankers, panel = load_rankers(trained[0].path), read_panel(panel_file)
+    session = 180
+    whole = list(predict(rankers, panel, np.arange(170, 200)))[session - 170]
+    (until,) = predict(rankers, panel.until(session), np.array([session]))
+    draw = np.random.default_rng(0)
+    later = np.arange(panel.num_sessions)[:, None] > session
+    noise = np.exp(draw.standard_normal(panel.close.shape)).astype(np.float32)
+    prices = {name: np.where(later, getattr(panel, name) * noise, getattr(panel, name)) for name in ("open", "close")}
+    (perturbed,) = predict(rankers, dataclasses.replace(panel, **prices), np.array([session]))
+    for other in (until, perturbed):
+        assert np.array_equal(whole.scores, other.scores)
+        assert np.array_equal(whole.quantiles, other.quantiles)
+        assert whole.tickers.tolist() == other.tickers.tolist()
+
+
+def test_the_order_of_tickers_does_not_matter(trained, panel_file):
+    rankers, panel = load_rankers(trained[0].path), read_panel(panel_file)
+    order = np.random.default_rng(1).permutation(panel.num_stocks)
+    (one,) = predict(rankers, panel, np.array([190]))
+    (other,) = predict(rankers, panel.of_stocks(order), np.array([190]))
+    place = {ticker: at for at, ticker in enumerate(other.tickers)}
+    matched = other.scores[[place[ticker] for ticker in one.tickers]]
+    assert np.abs(one.scores - matched).max() < 1e-5
+
+
+def test_predicting_new_days_says_what_the_experiment_said(trained, settings, panel_file):
+    """The command's path, in pieces and from files, gives what the fold's own last step wrote."""
+    market = open_market(settings)
+    fold = market.folds[-1]
+    kept = read_predictions(fold_folder(trained[0], fold, 3).path / PREDICTIONS)
+    ranker = load_rankers(fold_folder(trained[0], fold, 3).path)
+    found = list(predict(ranker, read_panel(panel_file), fold.test))
+    assert np.array_equal(np.concatenate([day.scores for day in found]), kept.scores)
+    assert np.array_equal(np.concatenate([day.dates for day in found]), kept.dates)
+
+
+def test_trials_and_training_see_no_label_of_a_test_day(settings):
+    market = open_market(settings)
+    fold = market.folds[0]
+    inputs = fold_arrays(market, fold, settings)
+    known = np.zeros(market.panel.num_sessions, bool)
+    known[fold.train] = known[fold.validation] = True
+    inside = np.arange(len(inputs.arrays.rows)) + inputs.arrays.first
+    assert np.isnan(inputs.arrays.returns[~known[inside]]).all()
+    assert np.isnan(inputs.arrays.targets[~known[inside]]).all()
+    trial = open_market(settings, without_tests=True)
+    assert trial.panel.num_sessions <= fold.test[0]
+    assert len(trial.folds) == 1
+    assert not len(trial.folds[0].test)
+
+
+def test_a_network_without_graph_and_stock_attention_says_the_same_of_fewer_stocks(settings):
+    from deepfm.equities.experiment.ranker import untrained_ranker
+
+    alone = dataclasses.replace(
+        settings, model=dataclasses.replace(settings.model, stock_attention=False, graph_attention=False)
+    )
+    market = open_market(alone)
+    inputs = fold_arrays(market, market.folds[0], alone)
+    model = untrained_ranker(market, inputs, alone, "1", 0).model.eval()
+    rows = inputs.arrays.rows.copy()
+    rows[:, ::2] = False
+    fewer: DayArrays = dataclasses.replace(inputs.arrays, rows=rows)
+    session = int(inputs.train[-1])
+    whole, part = inputs.arrays.batch([session]), fewer.batch([session])
+    place = {stock: row for row, stock in enumerate(whole.stock.tolist())}
+    with torch.no_grad():
+        said = model(whole).scores[[place[stock] for stock in part.stock.tolist()]]
+        assert torch.allclose(said, model(part).scores, atol=1e-6)
+
+
+def test_predictions_survive_their_file(tmp_path):
+    draw = np.random.default_rng(0)
+    dates = np.array(["2015-01-02", "2015-01-02", "2015-01-05"], "datetime64[D]")
+    one = Predictions(
+        dates, np.array(["A", "B", "A"]), draw.random((3, 2), np.float32), draw.random((3, 2, 3), np.float32), (1, 5),
+        (0.025, 0.5, 0.975),
+    )  # fmt: skip
+    write_predictions(tmp_path / "p.parquet", [one], {"data": "x"})
+    other = read_predictions(tmp_path / "p.parquet")
+    assert np.array_equal(one.scores, other.scores)
+    assert np.array_equal(one.quantiles, other.quantiles)
+    assert (other.horizons, other.levels, other.tickers.tolist()) == ((1, 5), (0.025, 0.5, 0.975), ["A", "B", "A"])
+    with pytest.raises(DataError, match="no stock of the sessions"):
+        write_predictions(tmp_path / "none.parquet", [])
+    assert not (tmp_path / "none.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"), [("2030-01-01", None, "no session from 2030"), ("soon", None, "'soon' is no date")]
+)
+def test_dates_that_are_none_are_refused(panel_file, first, last, words):
+    with pytest.raises(DataError, match=words):
+        sessions_between(read_panel(panel_file), first, last, 6)
+
+
+class TestCommands:
+    def test_predict_backtest_and_leak_check(self, trained, panel_file, tmp_path, capsys):
+        folder, output = trained[0].path, tmp_path / "scores.parquet"
+        common = ["equities", "predict", str(folder), "--panel", str(panel_file), "--device", "cpu", "-o", str(output)]
+        assert main([*common, "--from", "2010-09-01", "--to", "2010-09-10"]) == 0
+        assert "fold 2, seeds 3, 4" in capsys.readouterr().out
+        found = read_predictions(output)
+        assert str(found.dates.min()) >= "2010-09-01"
+        assert main(["equities", "backtest", str(folder)]) == 0
+        assert "10 bp" in capsys.readouterr().out
+        assert main(["equities", "leak-check", "--override", *SMALL, f"data.path={panel_file}"]) == 0
+        assert "no leak" in capsys.readouterr().out
+
+    def test_panel_synth_build_and_check(self, tmp_path, capsys):
+        made, built = str(tmp_path / "made.parquet"), str(tmp_path / "built.parquet")
+        sizes = ["--override", "num_sessions=80", "num_stocks=10"]
+        assert main(["equities", "panel", "synth", "-o", made, *sizes]) == 0
+        assert main(["equities", "panel", "build", made, "-o", built]) == 0
+        assert main(["equities", "panel", "check", built, "--json", str(tmp_path / "found.json")]) == 0
+        assert json.loads((tmp_path / "found.json").read_text())["sessions"] == 80
+        assert read_panel(built).num_stocks == 10
+
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            (["train"], "data.path is not set"),
+            (["train", "--override", "data.path=absent.parquet"], "absent.parquet does not exist"),
+            (["train", "--resume", "nowhere"], "nowhere does not exist"),
+            (["panel", "check", "absent.csv"], "absent.csv does not exist"),
+            (["predict", "nowhere", "-o", "x.parquet"], "nowhere"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, argv, words, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(["equities", *argv]) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1

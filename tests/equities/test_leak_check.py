@@ -1,0 +1,87 @@
+"""Canaries: each kind of leak is found by name, and measured."""
+
+import numpy as np
+import pytest
+
+from deepfm.equities.features import DEFAULT_FEATURES, Feature, FeatureTable, compute_features
+from deepfm.equities.labels import forward_returns
+from deepfm.equities.leakage.check import leak_check
+from deepfm.equities.leakage.probes import boosted_trees, daily_rank_ic, nearest_neighbours
+from deepfm.equities.walk_forward import Fold, WalkForwardSplit
+from deepfm.errors import DataError
+from tests.equities.made_panels import made_panel
+
+SLOW = ("ldv20", "vol60", "hi250", "beta60", "ma60")
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return made_panel(600, 60, seed=3, missing=0.0)
+
+
+def level(history):
+    """Close over the highest close of the whole sample."""
+    return -history.close / np.nanmax(history.close, axis=0)
+
+
+def test_a_clean_panel_is_clean(panel):
+    folds = WalkForwardSplit(n_splits=2, test_sessions=60, validation_sessions=40).folds(panel.sessions)
+    report = leak_check(panel, folds=folds)
+    assert report.clean, report.findings
+    assert report.features == DEFAULT_FEATURES.names
+    assert report.folds == ("1", "2")
+    assert "no leaks" in report.to_table().caption
+
+
+def test_a_maximum_of_the_whole_sample_is_flagged_and_measured(panel):
+    registry = DEFAULT_FEATURES.with_feature(Feature("level", "value", 0, level))
+    report = leak_check(panel, registry, names=["ret5", "level", "vol20"])
+    (found,) = report.findings
+    assert (found.check, found.name, found.horizon) == ("future truncation", "level", 20)
+    assert found.inflation > 0.1
+    assert abs(found.without) < 0.1
+    assert report.to_dict()["findings"][0]["name"] == "level"
+    assert "level" in str(found)
+
+
+def test_a_label_among_the_features_is_flagged(panel):
+    labels = forward_returns(panel)
+    honest = compute_features(panel, ["ret5"])
+    values = np.concatenate([honest.values, labels.returns[..., 1:2]], axis=2)
+    table = FeatureTable(values, ("ret5", "alpha"), ("momentum", "value"), (10, 0))
+    found = leak_check(panel, labels=labels, table=table).findings
+    assert {each.name for each in found} == {"alpha"}
+    assert any(each.horizon == 5 and "+1.000" in each.detail for each in found)
+
+
+def test_a_removed_embargo_is_flagged_and_measured(panel):
+    fold = Fold("no gap", np.arange(300, 500), np.arange(0), np.arange(500, 560))
+    (found,) = leak_check(panel, names=SLOW, folds=[fold]).findings
+    assert (found.check, found.name) == ("split", "no gap")
+    assert "the labels of 21 sessions of training look into test" in found.detail
+    assert found.inflation > 0.05
+
+
+def test_days_at_random_are_flagged_and_measured(panel):
+    days = np.random.default_rng(0).permutation(np.arange(260, 580))
+    fold = Fold("random", np.sort(days[64:]), np.arange(0), np.sort(days[:64]))
+    (found,) = leak_check(panel, names=SLOW, folds=[fold]).findings
+    assert "stand at or after the first session of test" in found.detail
+    assert found.inflation > 0.1
+    trees = leak_check(panel, names=SLOW, folds=[fold], probe=boosted_trees).findings[0]
+    assert trees.inflation > 0.1
+
+
+def test_panels_too_short_or_others_are_refused(panel):
+    with pytest.raises(DataError, match="to look for leaks"):
+        leak_check(panel.until(3))
+    with pytest.raises(DataError, match="belong to the panel"):
+        leak_check(panel.until(50), labels=forward_returns(panel))
+
+
+def test_the_probes_score_by_hand():
+    returns = np.array([[1.0, 2, 3, 4], [1, 2, 3, 4], [1, 2, np.nan, np.nan]])
+    scores = np.array([[2.0, 4, 6, 9], [9, 6, 4, 2], [1, 2, 3, 4]])
+    np.testing.assert_allclose(daily_rank_ic(scores, returns, np.ones((3, 4), bool)), [1, -1, np.nan])
+    grid = np.arange(40, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(nearest_neighbours(grid, grid[:, 0], np.float32([[0], [39]])), [9.5, 29.5])
