@@ -1,6 +1,7 @@
 """What the actions of `deepfm equities` do; imported when one is asked for, and heavy imports inside each."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ def panel_build(args: argparse.Namespace) -> int:
 
     panel, report = check_panel(args.prices, args.sectors, _panel_options(args))
     print_table(report.to_table())
+    _warn(report.warnings())
     save_panel(panel, args.output)
     print(f"panel {args.output}: {panel.num_sessions:,} sessions, {panel.num_stocks:,} tickers")
     return 0
@@ -33,6 +35,7 @@ def panel_check(args: argparse.Namespace) -> int:
 
     _, report = check_panel(args.prices, args.sectors, _panel_options(args))
     print_table(report.to_table())
+    _warn(report.warnings())
     if args.json:
         write_json(args.json, report.to_dict())
     return 0
@@ -84,12 +87,14 @@ def train(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Rank the stocks of new days."""
+    import numpy as np
+
     from deepfm.engine.device import resolve_device
     from deepfm.equities.experiment.market import about_data
-    from deepfm.equities.experiment.prediction import load_rankers, sessions_between
+    from deepfm.equities.experiment.prediction import load_rankers, sessions_after, sessions_between
     from deepfm.equities.experiment.prediction import predict as rank
-    from deepfm.equities.experiment.predictions import write_predictions
-    from deepfm.equities.panels.files import read_panel
+    from deepfm.equities.experiment.predictions import LEARNED_UNTIL, write_predictions
+    from deepfm.equities.panels.files import check_panel
     from deepfm.errors import ConfigError
 
     rankers = load_rankers(args.run, resolve_device(args.device))
@@ -97,13 +102,22 @@ def predict(args: argparse.Namespace) -> int:
     path, sectors = (args.panel, args.sectors) if args.panel else (data.path, args.sectors or data.sectors)
     if path is None:
         raise ConfigError("no panel is named; give one with --panel FILE")
-    panel = read_panel(path, sectors, data.panel)
-    sessions = sessions_between(panel, args.first, args.last, data.sequence_length)
+    panel, report = check_panel(path, sectors, data.panel)
+    _warn(report.warnings())
+    until = rankers[0].learned_until
+    if args.first is None and args.last is None and until is not None:
+        sessions = sessions_after(panel, until)
+    else:
+        sessions = sessions_between(panel, args.first, args.last, data.sequence_length)
+    if until is not None and (seen := int((panel.sessions[sessions] <= np.datetime64(until)).sum())):
+        _warn([f"the network learned from prices up to {until}: {seen:,} of the sessions test nothing"])
     import dataclasses
 
     own = about_data(dataclasses.replace(data, path=str(path), sectors=sectors))
     seeds = ", ".join(ranker.about["seed"] for ranker in rankers)
     facts = {"panel": own["hash"], "trained on": rankers[0].about["data"], "fold": rankers[0].about["fold"]}
+    if until is not None:
+        facts[LEARNED_UNTIL] = until
     rows = write_predictions(args.output, rank(rankers, panel, sessions), {**facts, "seeds": seeds})
     print(f"{rows:,} rows of {len(sessions):,} sessions in {args.output}; fold {facts['fold']}, seeds {seeds}")
     return 0
@@ -140,20 +154,30 @@ def backtest(args: argparse.Namespace) -> int:
     """Trade scores."""
     import dataclasses
 
+    import numpy as np
+
     from deepfm.equities.experiment.market import open_market
     from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions
-    from deepfm.equities.experiment.predictions import read_predictions
+    from deepfm.equities.experiment.predictions import learned_until_of, read_predictions
     from deepfm.equities.reports.tables import portfolio_table
+    from deepfm.errors import DataError
     from deepfm.reporting import print_table
 
     folder, settings = _experiment(args)
     market = open_market(settings)
     if args.predictions:
-        scores, _ = read_predictions(args.predictions).dense(market.panel)
+        predictions = read_predictions(args.predictions)
+        until = learned_until_of(args.predictions)
+        if until is not None and (seen := predictions.dates <= np.datetime64(until)).any():
+            raise DataError(
+                f"{args.predictions} holds {len(np.unique(predictions.dates[seen])):,} sessions up to {until}, which "
+                "the network learned from and which test nothing; predict later ones"
+            )
+        scores, _ = predictions.dense(market.panel)
     else:
         scores, _ = joined_predictions(market, settings, folder)
     settings = dataclasses.replace(settings, evaluation=dataclasses.replace(settings.evaluation, baselines=()))
-    found = evaluate_scores(market, settings, scores, long_only=args.long_only)
+    found = evaluate_scores(market, settings, scores, long_only=args.long_only, everywhere=bool(args.predictions))
     print_table(portfolio_table(found))
     return 0
 
@@ -208,6 +232,11 @@ def smoke(args: argparse.Namespace) -> int:
     folder, settings = prepare_smoke(args.folder, args.seed)
     print_results(folder, run_experiment(settings, folder, _watch(args.quiet), overwrite=True))
     return 0
+
+
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        print(f"warning: {sentence}")
 
 
 def _settings(args: argparse.Namespace) -> "EquitiesSettings":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -154,6 +155,66 @@ def test_predicting_new_days_says_what_the_experiment_said(trained, settings, pa
     found = list(predict(ranker, read_panel(panel_file), fold.test))
     assert np.array_equal(np.concatenate([day.scores for day in found]), kept.scores)
     assert np.array_equal(np.concatenate([day.dates for day in found]), kept.dates)
+
+
+def copied(folder, place):
+    shutil.copytree(folder.path, place)
+    return RunFolder(place)
+
+
+def test_days_that_a_network_learned_from_test_nothing(trained, panel_file, tmp_path, capsys):
+    folder, _ = trained
+    split = fold_folder(folder, open_market(load_equities(folder.config)).folds[-1], 3).read_results()
+    until = split["protocol"]["split"][0]["validation"][1]
+    later, early = tmp_path / "later.parquet", tmp_path / "early.parquet"
+    command = ["equities", "predict", str(folder.path), "--device", "cpu", "-o"]
+    assert main([*command, str(later)]) == 0
+    assert "learned" not in capsys.readouterr().out
+    assert read_predictions(later).dates.min() > np.datetime64(until)
+    assert main([*command, str(early), "--from", "2010-06-01"]) == 0
+    assert f"learned from prices up to {until}: " in capsys.readouterr().out
+    assert main(["equities", "backtest", str(folder.path), "--predictions", str(later)]) == 0
+    assert main(["equities", "backtest", str(folder.path), "--predictions", str(early)]) == 2
+    assert "which the network learned from and which test nothing" in capsys.readouterr().err
+
+
+def test_overwriting_leaves_no_fold_of_the_experiment_before(trained, settings, tmp_path):
+    folder = copied(trained[0], tmp_path / "again")
+    fewer = dataclasses.replace(settings, split=dataclasses.replace(settings.split, n_splits=1), seeds=(3,))
+    run_experiment(fewer, folder, overwrite=True)
+    assert sorted(folder.path.glob("fold-*/seed-*/ranker.json")) == [folder.path / "fold-1" / "seed-3" / "ranker.json"]
+    assert [ranker.about["fold"] for ranker in load_rankers(folder.path)] == ["1"]
+
+
+@pytest.mark.parametrize("override", ["data.delay=0", "data.prediction_horizons=[1]", "model.hidden_size=16"])
+def test_results_of_record_are_not_measured_by_other_settings(trained, tmp_path, capsys, override):
+    folder = copied(trained[0], tmp_path / "record")
+    before = folder.results.read_bytes()
+    assert main(["equities", "evaluate", str(folder.path), "--override", override]) == 2
+    assert "by other settings than are to be measured" in capsys.readouterr().err
+    assert folder.results.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"date": ["soon"], "ticker": ["A"], "score_1": [0.5]}, "a date that is none"),
+        ({"date": ["2010-01-04"], "ticker": ["A"], "score_1": ["good"]}, "or text among the scores"),
+    ],
+)
+def test_predictions_that_are_none_get_a_sentence(columns, words):
+    with pytest.raises(DataError, match=words):
+        Predictions.of_rows(pl.DataFrame(columns))
+
+
+def test_predictions_may_lack_quantiles():
+    rows = pl.DataFrame({"date": ["2010-01-04", "2010-01-05"], "ticker": ["A", "B"], "score_1": [0.5, 0.25]})
+    found = Predictions.of_rows(rows)
+    assert (found.quantiles.shape, found.levels) == ((2, 1, 0), ())
+    panel = planted_panel(SIZES, 5).panel
+    named = dataclasses.replace(panel, tickers=("A", "B", *panel.tickers[2:]))
+    scores, quantiles = found.dense(named)
+    assert (scores[0, 0, 0], scores[1, 1, 0], quantiles.shape[-1]) == (0.5, 0.25, 0)
 
 
 def test_trials_and_training_see_no_label_of_a_test_day(settings):

@@ -14,12 +14,14 @@ from deepfm.equities.days.graph import TrailingGraphs
 from deepfm.equities.features import FeatureTable, compute_features
 from deepfm.equities.features.scaling import CrossSectionalScaler
 from deepfm.equities.labels import Labels, forward_returns
-from deepfm.equities.panels.files import read_panel
+from deepfm.equities.panels.files import check_panel
 from deepfm.equities.panels.panel import Panel
 from deepfm.equities.settings import DataSettings, EquitiesSettings
 from deepfm.equities.walk_forward import Fold
 from deepfm.errors import ConfigError, DataError
+from deepfm.utils.logging import get_logger
 
+log = get_logger(__name__)
 CHUNK = 1 << 22  # bytes of a file hashed at once
 KEPT_GRAPHS = 400  # of a week each: half a megabyte for a thousand stocks
 
@@ -94,7 +96,9 @@ def open_market(settings: EquitiesSettings, *, without_tests: bool = False) -> M
     data = settings.data
     if data.path is None:
         raise ConfigError("data.path is not set; name a file of prices, such as --override data.path=prices.parquet")
-    panel = read_panel(data.path, data.sectors, data.panel)
+    panel, report = check_panel(data.path, data.sectors, data.panel)
+    for warning in report.warnings():
+        log.warning("%s: %s", data.path, warning)
     return market_of(panel, settings, about_data(data), without_tests=without_tests)
 
 

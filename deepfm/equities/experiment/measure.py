@@ -44,8 +44,11 @@ def evaluate_scores(
     folder: Path | None = None,
     *,
     long_only: bool = False,
+    everywhere: bool = False,
 ) -> Evaluation:
     """Measure scores on all tests, beside the baselines of the settings, whose scores `folder` keeps.
+
+    With `everywhere`, scores count on every session that has some, be it in a test or not.
 
     Raises:
         DataError: there is nothing to measure.
@@ -53,6 +56,8 @@ def evaluate_scores(
     wanted = settings.evaluation
     baselines = baseline_scores(market, settings, folder) if wanted.baselines else {}
     tests = np.concatenate([fold.test for fold in market.folds])
+    if everywhere:
+        tests = np.arange(market.panel.num_sessions)
     targets = (
         market.labels.ranked(market.rows) if settings.data.target == "rank" else market.labels.zscored(market.rows)
     )

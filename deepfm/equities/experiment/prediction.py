@@ -80,6 +80,21 @@ def sessions_between(panel: Panel, first: str | None, last: str | None, sequence
     return np.arange(begin, end)
 
 
+def sessions_after(panel: Panel, learned_until: str) -> Sessions:
+    """The sessions after the last one that a network learned from or was chosen by.
+
+    Raises:
+        DataError: there is none.
+    """
+    begin = int(np.searchsorted(panel.sessions, _date(learned_until), side="right"))
+    if begin >= panel.num_sessions:
+        raise DataError(
+            f"the panel has no session after {learned_until}, up to which the network learned; give later prices, or "
+            "ask for earlier days with --from, which test nothing"
+        )
+    return np.arange(begin, panel.num_sessions)
+
+
 def _mean(days: Sequence[Predictions]) -> Predictions:
     if len(days) == 1:
         return days[0]

@@ -15,6 +15,8 @@ from deepfm.equities.panels.panel import Panel
 from deepfm.errors import DataError
 from deepfm.utils.io import atomic_path
 
+LEARNED_UNTIL = "learned until"  # in a file's metadata
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -67,12 +69,24 @@ class Predictions:
                 f"{what} has no column {(missing or ['score_1'])[0]!r}; expected date, ticker, score_1, ... as "
                 "`deepfm equities predict` writes them"
             )
-        quantiles = [rows.select([f"q{level}_{one}" for level in levels]).to_numpy() for one in horizons]
+        numbers = [name for name in wanted if name not in ("date", "ticker")]
+        date = pl.col("date").str.to_date() if rows.schema["date"] == pl.String else pl.col("date").cast(pl.Date)
+        try:
+            rows = rows.with_columns(date, pl.col(numbers).cast(pl.Float32))
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"{what}: a date that is none, or text among the scores; expected dates and numbers, as "
+                "`deepfm equities predict` writes them"
+            ) from error
+        quantiles = np.empty((len(rows), len(horizons), len(levels)), np.float32)
+        for at, one in enumerate(horizons):
+            for place, level in enumerate(levels):
+                quantiles[:, at, place] = rows[f"q{level}_{one}"].to_numpy()
         return cls(
-            rows["date"].cast(pl.Date).to_numpy().astype("datetime64[D]"),
+            rows["date"].to_numpy().astype("datetime64[D]"),
             rows["ticker"].to_numpy().astype(np.str_),
             rows.select([f"score_{one}" for one in horizons]).to_numpy().astype(np.float32),
-            np.stack(quantiles, axis=1).astype(np.float32),
+            quantiles,
             horizons,
             tuple(float(level) / 100 for level in levels),
         )
@@ -93,7 +107,7 @@ class Predictions:
             at = int(np.argmin(found))
             raise DataError(
                 f"the predictions hold {self.tickers[at]} on {self.dates[at]}, which the panel does not; give the "
-                "panel that they were made on"
+                "panel that they were made on, with --override data.path=FILE"
             )
         place = session * panel.num_stocks + order[column]
         if len(np.unique(place)) < len(place):
@@ -129,9 +143,24 @@ def write_predictions(path: str | Path, parts: Iterable[Predictions], metadata: 
             writer.write_table(table)
             rows += len(part)
         if not rows:
-            raise DataError("no stock of the sessions asked for can be ranked; choose others, or lower min_history")
+            raise DataError(
+                "no stock of the sessions asked for is in the universe with min_history closes in its look-back; a "
+                "file without the column elig needs 252 rows of a stock before it is (data.panel.eligibility)"
+            )
         opened.close()
     return rows
+
+
+def learned_until_of(path: str | Path) -> str | None:
+    """The last session that the network behind a file of predictions learned from; None where the file does not say."""
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, ValueError):
+        return None
+    found = metadata.get(LEARNED_UNTIL.encode())
+    return None if found is None else found.decode()
 
 
 def read_predictions(path: str | Path) -> Predictions:

@@ -26,6 +26,12 @@ ABOUT = "ranker.json"
 CPU = torch.device("cpu")
 
 
+def learned_until(run: RunFolder) -> str:
+    """The last session of a finished fold's training and validation, as ISO text."""
+    split = run.read_results()["protocol"]["split"][0]
+    return str(max(split[part][1] for part in ("train", "validation") if split[part] is not None))
+
+
 class Ranker:
     """A network, the scaler of its fold, and the names of what it was trained on.
 
@@ -35,6 +41,7 @@ class Ranker:
         settings: of the experiment.
         sector_names: whose places the network's sectors are.
         about: fold, seed and data, which every output carries.
+        learned_until: the last session of its training and validation, as ISO text; None where it is not known.
     """
 
     def __init__(
@@ -44,9 +51,11 @@ class Ranker:
         settings: EquitiesSettings,
         sector_names: Sequence[str],
         about: dict[str, str],
+        learned_until: str | None = None,
     ) -> None:
         self.model, self.scaler, self.settings = model, scaler, settings
         self.sector_names, self.about = tuple(sector_names), about
+        self.learned_until = learned_until
 
     def __repr__(self) -> str:
         return (
@@ -80,7 +89,8 @@ class Ranker:
             model.load_state_dict(run.load_weights(state["about"]))
         except RuntimeError as error:
             raise CheckpointError(f"{run.weights} does not fit the run's configuration; train again") from error
-        return cls(model.to(device).eval(), scaler, settings, state["sector_names"], state["about"])
+        until = learned_until(run) if run.finished else None
+        return cls(model.to(device).eval(), scaler, settings, state["sector_names"], state["about"], until)
 
     def predict_days(self, panel: Panel, arrays: DayArrays, sessions: Sessions) -> Iterator[Predictions]:
         """Rank the stocks of sessions whose windows are in arrays, a day at a time."""

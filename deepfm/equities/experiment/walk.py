@@ -11,11 +11,11 @@ from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.equities.evaluation.results import Evaluation
-from deepfm.equities.experiment.fold_run import fold_folder, settings_hash, train_fold
+from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, identity, settings_hash, train_fold
 from deepfm.equities.experiment.inside import inside_of
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
 from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions, provenance
-from deepfm.equities.experiment.ranker import Ranker
+from deepfm.equities.experiment.ranker import ABOUT, Ranker
 from deepfm.equities.reports.report import build_report
 from deepfm.equities.settings import METRIC, EquitiesSettings, load_equities
 from deepfm.equities.walk_forward import Fold
@@ -77,7 +77,7 @@ def run_experiment(
         raise RunError(f"fold {unknown[0]!r} is none of this split; expected one of {', '.join(known)}")
     with run_log() as log_to:
         if not resume:
-            _clear(experiment, market, settings)
+            _clear(experiment)
             experiment.create(overwrite=True)
             experiment.write_config(settings_to_dict(settings))
         log_to(experiment.log)
@@ -113,8 +113,16 @@ def measure_experiment(
         The content of `results.json`, and the evaluation.
 
     Raises:
-        RunError: a fold is not trained.
+        RunError: a fold is not trained, or was trained on other data or by other settings than these.
     """
+    for fold in market.folds:
+        for seed in settings.seeds:
+            run = fold_folder(experiment, fold, seed)
+            if run.read_results()["protocol"]["identity"] != identity(market, fold, settings, seed):
+                raise RunError(
+                    f"{run.path} was trained on other data or by other settings than are to be measured; change "
+                    "nothing but the section evaluation, and give the panel that it was trained on"
+                )
     scores, quantiles = joined_predictions(market, settings, experiment)
     found = evaluate_scores(market, settings, scores, quantiles, experiment.path / BASELINES)
     write_json(experiment.path / EVALUATION, {**found.to_dict(), **provenance(market, settings)})
@@ -175,10 +183,11 @@ def _train_seeds(market: Market, fold: Fold, settings: EquitiesSettings, experim
         train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
 
 
-def _clear(experiment: RunFolder, market: Market, settings: EquitiesSettings) -> None:
-    """Take away the runs of an earlier experiment that this one would read as its own."""
-    for fold in market.folds:
-        for seed in settings.seeds:
-            run = fold_folder(experiment, fold, seed)
-            if run.path.is_dir():
-                run.create(overwrite=True)
+def _clear(experiment: RunFolder) -> None:
+    """Take away the runs of an earlier experiment, of whatever folds and seeds, and what was measured of them."""
+    for path in experiment.path.glob("fold-*/seed-*"):
+        if path.is_dir():
+            RunFolder(path).create(overwrite=True)
+            for name in (ABOUT, PREDICTIONS):
+                (path / name).unlink(missing_ok=True)
+    (experiment.path / EVALUATION).unlink(missing_ok=True)
