@@ -204,19 +204,22 @@ def leak_check(args: argparse.Namespace) -> int:
     from deepfm.reporting import print_table
     from deepfm.utils.io import write_json
 
-    market = open_market(_settings(args))
+    settings = _settings(args)
+    market = open_market(settings)
     found = look(
         market.panel,
         names=market.features.names,
         folds=market.folds,
         labels=market.labels,
         table=market.features,
+        options=settings.data.panel,
+        graph=settings.graph,
     )
     if args.json:
         write_json(args.json, found.to_dict())
     if found.clean:
         print(
-            f"no leak: {len(found.features)} features without the future at {', '.join(found.cuts)}, "
+            f"no leak: {len(found.features)} features and the graph without the future at {', '.join(found.cuts)}, "
             f"{len(found.folds)} folds"
         )
         return 0

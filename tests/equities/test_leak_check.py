@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from deepfm.equities.days.graph import GraphSettings, TrailingGraphs
 from deepfm.equities.features import DEFAULT_FEATURES, Feature, FeatureTable, compute_features
 from deepfm.equities.labels import forward_returns
 from deepfm.equities.leakage.check import leak_check
 from deepfm.equities.leakage.probes import boosted_trees, daily_rank_ic, nearest_neighbours
+from deepfm.equities.panels.settings import PanelOptions
 from deepfm.equities.walk_forward import Fold, WalkForwardSplit
 from deepfm.errors import DataError
 from tests.equities.made_panels import made_panel
@@ -42,6 +44,27 @@ def test_a_maximum_of_the_whole_sample_is_flagged_and_measured(panel):
     assert abs(found.without) < 0.1
     assert report.to_dict()["findings"][0]["name"] == "level"
     assert "level" in str(found)
+
+
+def test_a_feature_that_reads_more_of_the_past_than_it_says_is_flagged(panel):
+    registry = DEFAULT_FEATURES.with_feature(Feature("long", "momentum", 5, lambda history: history.past_return(60)))
+    (found,) = leak_check(panel, registry, names=["ret5", "long"]).findings
+    assert (found.check, found.name) == ("look-back", "long")
+    assert "more of the past than its look-back of 5 sessions" in found.detail
+
+
+def test_a_cleaning_that_looks_ahead_is_flagged(panel):
+    (found,) = leak_check(panel, names=["ret5"], options=PanelOptions(bad_prints="two_sided")).findings
+    assert (found.check, found.name) == ("cleaning", "data.panel.bad_prints")
+    assert leak_check(panel, names=["ret5"], options=PanelOptions()).clean
+
+
+def test_a_graph_that_knows_the_future_is_flagged(panel, monkeypatch):
+    assert leak_check(panel, names=["ret5"], graph=GraphSettings(min_correlation=0.1)).clean
+    at = TrailingGraphs.at
+    monkeypatch.setattr(TrailingGraphs, "at", lambda graphs, _: at(graphs, graphs.panel.num_sessions - 1))
+    (found,) = leak_check(panel, names=["ret5"], graph=GraphSettings(min_correlation=0.1)).findings
+    assert (found.check, found.name) == ("future truncation", "graph")
 
 
 def test_a_label_among_the_features_is_flagged(panel):

@@ -125,7 +125,7 @@ class Ranker:
             )
         lookback = DEFAULT_FEATURES.select(self.scaler.names).lookback
         earliest = max(0, begin - lookback)
-        part = _between(panel, earliest, last)
+        part = panel.between(earliest, last)
         table = compute_features(part, self.scaler.names)
         table = dataclasses.replace(table, values=table.values[begin - earliest :])
         rows = rankable(part.close, part.eligible, data.sequence_length, data.min_history)[begin - earliest :]
@@ -167,10 +167,3 @@ def known_sectors(panel: Panel, sector_names: Sequence[str]) -> NDArray[np.int64
     place = {name: at for at, name in enumerate(sector_names)}
     of_names = np.array([place.get(name, -1) for name in panel.sector_names] + [-1], np.int64)
     return of_names[panel.sectors]
-
-
-def _between(panel: Panel, first: int, last: int) -> Panel:
-    """The panel's sessions from one index to another, both inside."""
-    whole = panel.until(last)
-    timed = ("sessions", "open", "high", "low", "close", "volume", "eligible")
-    return dataclasses.replace(whole, **{name: getattr(whole, name)[first:] for name in timed})

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepfm.equities.days.graph import GraphSettings, TrailingGraphs
 from deepfm.equities.features import DEFAULT_FEATURES, FeatureRegistry, FeatureTable, compute_features
 from deepfm.equities.features.within_day import place_within_day
 from deepfm.equities.labels import Labels, forward_returns
 from deepfm.equities.leakage.probes import Probe, daily_rank_ic, nearest_neighbours
 from deepfm.equities.panels.panel import Panel
+from deepfm.equities.panels.settings import PanelOptions
 from deepfm.equities.walk_forward import Fold
 from deepfm.errors import DataError
 from deepfm.reporting.tables import Column, Table
@@ -28,7 +30,7 @@ class Finding:
     """One leak.
 
     Args:
-        check: future truncation, labels among features, or split.
+        check: future truncation, look-back, labels among features, cleaning, or split.
         name: the feature or the fold.
         detail: what is wrong, one sentence.
         with_leak: mean daily RankIC with the leak; None where it was not measured.
@@ -109,8 +111,12 @@ def leak_check(
     labels: Labels | None = None,
     table: FeatureTable | None = None,
     probe: Probe = nearest_neighbours,
+    options: PanelOptions | None = None,
+    graph: GraphSettings | None = None,
 ) -> LeakReport:
-    """Compute features again without the future, compare them with the labels, and look where folds touch.
+    """Compute features and graph again without the future, compare them with the labels, and look where folds touch.
+
+    The panel is taken as it was cleaned: of how that was done, `options` are looked at.
 
     Args:
         panel: prices.
@@ -120,6 +126,8 @@ def leak_check(
         table: features that are there already: those of the registry, or columns from elsewhere, which are compared
             with the labels and used by the probe, but can only be computed again if the registry knows them.
         probe: what learns from a leaking split to measure it.
+        options: how the panel was cleaned; None for not looked at.
+        graph: how the graph is made; None for none.
 
     Raises:
         DataError: the panel has too few sessions to cut, or labels or features of another panel.
@@ -137,7 +145,11 @@ def leak_check(
     again = [name for name in table.names if name in registry.names]
     cuts = _spread(panel.num_sessions // 2, panel.num_sessions - 2, CUTS)
     findings = _future_in_features(panel, registry, table, again, cuts, labels)
+    honest = [name for name in again if name not in {one.name for one in findings}]
+    findings += _short_look_backs(panel, registry, table, honest, cuts[-1])
     findings += _labels_in_features(panel, table, labels)
+    findings += [] if options is None else _future_in_cleaning(options)
+    findings += [] if graph is None else _future_in_graph(panel, graph, cuts)
     findings += [found for fold in folds for found in _future_in_split(panel, table, labels, fold, probe)]
     dates = tuple(str(panel.sessions[cut]) for cut in cuts)
     return LeakReport(tuple(findings), tuple(again), dates, tuple(fold.name for fold in folds))
@@ -171,6 +183,43 @@ def _future_in_features(
             Finding("future truncation", name, detail, _mean(sign * leaking), without, labels.horizons[longest])
         )
     return found
+
+
+def _short_look_backs(
+    panel: Panel, registry: FeatureRegistry, table: FeatureTable, names: list[str], session: int
+) -> list[Finding]:
+    """Features that change where no more is left of the past than they say they read, so that new days differ."""
+    lookbacks = dict(zip(table.names, table.lookbacks, strict=True))
+    found = []
+    for lookback in sorted({lookbacks[name] for name in names}):
+        alike = [name for name in names if lookbacks[name] == lookback]
+        part = compute_features(panel.between(max(0, session - lookback), session), alike, registry)
+        for name in alike:
+            if not np.array_equal(part.column(name)[-1], table.column(name)[session], equal_nan=True):
+                detail = f"it reads more of the past than its look-back of {lookback} sessions says"
+                found.append(Finding("look-back", name, detail))
+    return found
+
+
+def _future_in_cleaning(options: PanelOptions) -> list[Finding]:
+    """A mask of bad prints that is known only a session later."""
+    if options.bad_prints != "two_sided":
+        return []
+    detail = "bad_prints = two_sided masks a close by what the next session prints; known masks by the past alone"
+    return [Finding("cleaning", "data.panel.bad_prints", detail)]
+
+
+def _future_in_graph(panel: Panel, settings: GraphSettings, cuts: list[int]) -> list[Finding]:
+    """A graph that differs where the future is gone."""
+    whole = TrailingGraphs(panel, settings)
+    for cut in cuts:
+        known, said = TrailingGraphs(panel.until(cut), settings).at(cut), whole.at(cut)
+        same = np.array_equal(known.edge_index, said.edge_index) and np.array_equal(known.edge_attr, said.edge_attr)
+        if not same:
+            return [
+                Finding("future truncation", "graph", f"its edges on {panel.sessions[cut]} change without the future")
+            ]
+    return []
 
 
 def _labels_in_features(panel: Panel, table: FeatureTable, labels: Labels) -> list[Finding]:

@@ -1,6 +1,6 @@
 """A panel of daily prices: sessions by tickers."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +79,11 @@ class Panel:
 
     def until(self, session: int) -> "Panel":
         """The panel as it was known at the close of a session's index: nothing after it."""
-        timed = {item.name: getattr(self, item.name)[: session + 1] for item in fields(self) if item.name in _TIMED}
-        return replace(self, **timed)
+        return self.between(0, session)
+
+    def between(self, first: int, last: int) -> "Panel":
+        """The panel's sessions from one index to another, both inside."""
+        return replace(self, **{name: getattr(self, name)[first : last + 1] for name in _TIMED})
 
     def of_stocks(self, stocks: NDArray[np.integer] | NDArray[np.bool_]) -> "Panel":
         """The panel of some tickers, in the order given."""

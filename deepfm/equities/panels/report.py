@@ -82,7 +82,7 @@ class PanelReport:
         found = []
         if self.gaps:
             found.append(
-                f"{len(self.gaps)} gaps of more than 4 days between sessions: {_some(map(' to '.join, self.gaps))}"
+                f"gaps of more than 4 days between sessions, {len(self.gaps)}: {_some(map(' to '.join, self.gaps))}"
             )
         if self.partial_last:
             fate = "it was dropped" if self.dropped_last else "it was kept; drop_partial_last leaves it out"
@@ -100,7 +100,7 @@ class PanelReport:
         for count, what in (
             (self.bad_prices, "prices of zero or less are missing now"),
             (self.bad_volumes, "negative volumes are missing now"),
-            (self.high_below_low, "rows had a high below their low; both are missing now"),
+            (self.high_below_low, "rows with a high below their low, where both are missing now"),
             (len(self.empty_sessions), "dates without one close are no sessions"),
         ):
             if count:
