@@ -61,6 +61,20 @@ def test_a_planted_signal_is_found_at_every_horizon_and_above_the_baselines(foun
         found.difference("weak", 7)
 
 
+def test_a_blend_is_measured_beside_the_baseline_in_it(case):
+    panel, labels, scores, baselines = case
+    found = evaluate(scores, panel, labels, panel.eligible, baselines, sessions=np.arange(30, 400), blended="weak")
+    assert list(found.methods) == ["ATFT", "weak", "chance", "ATFT + weak"]
+    for at, horizon in enumerate(HORIZONS):
+        added = found.difference("weak", horizon, "ATFT + weak").rank_ic.mean
+        mixed, weak = (found.methods[name][at].rank_ic.mean for name in ("ATFT + weak", "weak"))
+        assert added == pytest.approx(mixed - weak)
+        assert added > 0
+        assert added != pytest.approx(found.difference("weak", horizon).rank_ic.mean)
+    with pytest.raises(DataError, match="'strong' is to be blended with 'ATFT'; expected one of the baselines"):
+        evaluate(scores, panel, labels, panel.eligible, baselines, blended="strong")
+
+
 def test_it_is_json(found):
     text = json.dumps(found.to_dict(), allow_nan=False)
     plain = json.loads(text)

@@ -20,7 +20,7 @@ from deepfm.equities.evaluation.metrics import (
     quantile_coverage,
     rank_ic,
 )
-from deepfm.equities.evaluation.places import Floats, Mask
+from deepfm.equities.evaluation.places import Floats, Mask, blend
 from deepfm.equities.evaluation.portfolio import LARGEST_RETURN, daily_returns
 from deepfm.equities.evaluation.results import Evaluation, HorizonResult, Paired, QuantileQuality
 from deepfm.equities.panels.panel import Panel
@@ -58,6 +58,7 @@ def evaluate(
     levels: tuple[float, ...] = QUANTILE_LEVELS,
     settings: BacktestSettings | None = None,
     paired_cost: float | None = None,
+    blended: str | None = None,
 ) -> Evaluation:
     """Measure scores and baselines on the same sessions and stocks.
 
@@ -74,6 +75,7 @@ def evaluate(
         levels: the quantiles' `Q` levels.
         settings: how portfolios are traded; left out, the defaults with the labels' delay.
         paired_cost: the cost at which portfolios are paired; left out, 10 bp or the highest there is.
+        blended: a baseline whose rank average with the scores is measured too, beside that baseline.
 
     Raises:
         DataError: shapes that do not fit, a baseline of the method's own name, or nothing to measure.
@@ -94,6 +96,13 @@ def evaluate(
     for method, array in ranked.items():
         if array.shape != shape:
             raise DataError(f"the scores of {method!r} have the shape {array.shape}; expected {shape}")
+    pairs = [(name, other) for other in ranked if other != name]
+    if blended is not None:
+        if blended not in ranked or blended == name:
+            raise DataError(f"{blended!r} is to be blended with {name!r}; expected one of the baselines")
+        joined = f"{name} + {blended}"
+        ranked[joined] = blend({one: ranked[one] for one in (name, blended)})
+        pairs.append((joined, blended))
     chosen = _sessions(ranked[name], sessions)
     universe = np.asarray(where, dtype=np.bool_)
     measure = _Harness(panel, labels, universe, chosen, settings, daily_returns(panel.close))
@@ -108,9 +117,8 @@ def evaluate(
             for at, result in enumerate(methods[name])
         )
     paired = tuple(
-        _paired(methods[name][at], methods[other][at], other, cost)
-        for other in ranked
-        if other != name
+        _paired(methods[ours][at], methods[theirs][at], (ours, theirs), cost)
+        for ours, theirs in pairs
         for at in range(shape[2])
     )
     return Evaluation(name, panel.sessions[chosen], tuple(labels.horizons), methods, paired, settings)
@@ -177,13 +185,13 @@ def _sessions(scores: NDArray[Any], sessions: ArrayLike | None) -> NDArray[np.in
     return chosen
 
 
-def _paired(ours: HorizonResult, theirs: HorizonResult, baseline: str, cost: float) -> Paired:
+def _paired(ours: HorizonResult, theirs: HorizonResult, names: tuple[str, str], cost: float) -> Paired:
     days, first, second = np.intersect1d(ours.portfolio.dates, theirs.portfolio.dates, return_indices=True)
     if not len(days):
-        raise DataError(f"the portfolio shares no day with that of {baseline!r}; score the same sessions with both")
+        raise DataError(f"the portfolio shares no day with that of {names[1]!r}; score the same sessions with both")
     difference = ours.portfolio.net(cost)[first] - theirs.portfolio.net(cost)[second]
     return Paired(
-        baseline,
+        *names,
         ours.horizon,
         paired_difference(ours.daily_rank_ic, theirs.daily_rank_ic, ours.horizon),
         newey_west(difference, newey_west_lags(ours.horizon)),

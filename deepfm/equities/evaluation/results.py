@@ -58,6 +58,7 @@ class HorizonResult:
 class Paired:
     """What a method adds to a baseline at one horizon: daily RankIC, and daily portfolio returns at a cost."""
 
+    method: str
     baseline: str
     horizon: int
     rank_ic: SerialMean
@@ -74,7 +75,7 @@ class Evaluation:
         dates: the sessions scored, `(S,)`.
         horizons: in sessions.
         methods: by name the results by horizon, the evaluated method first.
-        paired: the evaluated method less each baseline.
+        paired: the evaluated method less each baseline, and the blend of it with one less that one.
         settings: how the portfolios are traded.
     """
 
@@ -90,14 +91,14 @@ class Evaluation:
         """The evaluated method's results by horizon."""
         return self.methods[self.name]
 
-    def difference(self, baseline: str, horizon: int) -> Paired:
-        """The paired difference to one baseline at one horizon.
+    def difference(self, baseline: str, horizon: int, method: str | None = None) -> Paired:
+        """The paired difference to one baseline at one horizon; of another method than the evaluated one by its name.
 
         Raises:
             DataError: there is none.
         """
         for found in self.paired:
-            if (found.baseline, found.horizon) == (baseline, horizon):
+            if (found.method, found.baseline, found.horizon) == (method or self.name, baseline, horizon):
                 return found
         raise DataError(f"no paired difference to {baseline!r} at {horizon} sessions; expected one of those evaluated")
 

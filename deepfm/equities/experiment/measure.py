@@ -19,6 +19,7 @@ from deepfm.equities.settings import EquitiesSettings
 from deepfm.errors import DataError
 
 NAME = "ATFT"
+BLENDED = "LightGBM"  # whose blend with the network is measured where it is among the baselines
 
 
 def joined_predictions(
@@ -73,6 +74,7 @@ def evaluate_scores(
         quantile_targets=None if quantiles is None else targets,
         levels=settings.model.quantiles,
         settings=BacktestSettings(market.labels.delay, wanted.share, wanted.costs, long_only),
+        blended=BLENDED if BLENDED in baselines else None,
     )
 
 

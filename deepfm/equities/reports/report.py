@@ -108,7 +108,7 @@ def _horizon_line(found: Evaluation, at: int) -> str:
         f"Over {sessions_text(horizon)}: RankIC {summary.mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), "
         f"above zero on {summary.positive_share:.0%} of {summary.days:,} days."
     )
-    rivals = [item for item in found.paired if item.horizon == horizon]
+    rivals = [item for item in found.paired if (item.method, item.horizon) == (found.name, horizon)]
     if rivals:
         best = max(rivals, key=lambda item: found.methods[item.baseline][at].rank_ic.mean)
         line += " " + _verdict(best, found.methods[best.baseline][at].rank_ic.mean)

@@ -38,10 +38,11 @@ def rank_ic_table(found: Evaluation) -> Table:
 
 
 def paired_table(found: Evaluation) -> Table:
-    """The evaluated method less each baseline, day by day."""
+    """The evaluated method less each baseline, and its blend with one less that one, day by day."""
     cost = found.paired[0].cost if found.paired else 0.0
     columns = [
         Column("sessions", format="d"),
+        Column("method"),
         Column("baseline"),
         Column("RankIC difference", format="+.4f"),
         Column("error", format=".4f"),
@@ -52,14 +53,14 @@ def paired_table(found: Evaluation) -> Table:
     ]
     rows = [
         [
-            item.horizon, item.baseline, item.rank_ic.mean, item.rank_ic.error, interval_text(item.rank_ic.interval),
-            item.rank_ic.t, 252 * 100 * item.net_return.mean, item.net_return.t,
+            item.horizon, item.method, item.baseline, item.rank_ic.mean, item.rank_ic.error,
+            interval_text(item.rank_ic.interval), item.rank_ic.t, 252 * 100 * item.net_return.mean, item.net_return.t,
         ]
         for horizon in found.horizons
         for item in found.paired
         if item.horizon == horizon
     ]  # fmt: skip
-    return Table(columns, rows, f"{found.name} less the baseline on the same days; returns net of {cost:g} bp.", False)
+    return Table(columns, rows, f"The method less the baseline on the same days; returns net of {cost:g} bp.", False)
 
 
 def yearly_table(found: Evaluation) -> Table:
