@@ -63,7 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["baselines"].add_argument("--json", metavar="FILE", help="all figures")
     made["leak-check"].add_argument("--json", metavar="FILE", help="all figures")
     tune.add_arguments(made["tune"])
-    made["smoke"].add_argument("--folder", default=f"{RUNS_DIR}/equities/smoke", metavar="DIR", help="where it goes")
+    made["smoke"].add_argument(
+        "--folder",
+        default=f"{RUNS_DIR}/equities/smoke",
+        metavar="DIR",
+        help="where it goes, and DIR-panel.parquet beside it",
+    )
     made["smoke"].add_argument("--seed", type=int, default=0, help="of the panel and the network (0)")
     for name in ("train", "smoke"):
         add_quiet_argument(made[name])

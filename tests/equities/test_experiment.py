@@ -19,6 +19,7 @@ from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder
 from deepfm.equities.experiment.market import fold_arrays, open_market
 from deepfm.equities.experiment.prediction import load_rankers, predict, sessions_between
 from deepfm.equities.experiment.predictions import Predictions, read_predictions, write_predictions
+from deepfm.equities.experiment.smoke import prepare_smoke
 from deepfm.equities.experiment.walk import run_experiment
 from deepfm.equities.panels.files import read_panel, save_panel
 from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
@@ -315,3 +316,12 @@ class TestCommands:
         said = capsys.readouterr().err
         assert words in said
         assert said.count("\n") == 1
+
+
+def test_the_smoke_experiment_fits_its_panel(tmp_path):
+    folder, settings = prepare_smoke(tmp_path / "here", seed=1)
+    assert folder.path == tmp_path / "here"
+    assert [path.name for path in tmp_path.iterdir()] == ["here-panel.parquet"]
+    market = open_market(settings)
+    assert [fold.name for fold in market.folds] == ["1", "2"]
+    assert settings.seeds == (1,)

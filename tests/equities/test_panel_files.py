@@ -251,3 +251,10 @@ def test_the_small_real_panel_is_read_as_measured():
     assert (panel.num_stocks, report.partial_last, report.dropped_last) == (200, "2017-12-11", True)
     assert ("2012-10-26", "2012-10-31") in report.gaps
     assert report.rows == 298_199
+
+
+def test_a_file_with_a_header_alone_has_no_row(tmp_path):
+    path = tmp_path / "empty.csv"
+    path.write_text("date,ticker,open,high,low,close,volume\n")
+    with pytest.raises(DataError, match=r"empty\.csv has no row; expected one for each date and ticker"):
+        read_panel(path)

@@ -40,6 +40,6 @@ def prepare_smoke(folder: str | Path, seed: int = 0) -> tuple[RunFolder, Equitie
         RunError: the folder cannot be written.
     """
     place = Path(folder)
-    panel = place.parent / f"{place.name}-{PANEL}"
+    panel = place.parent / f"{place.name}-{PANEL}"  # a run's folder takes no table
     save_panel(planted_panel(PLANTED, seed).panel, panel)
     return RunFolder(place), load_equities(None, [*SETTINGS, f"data.path={panel}", f"seeds=[{seed}]"])

@@ -207,6 +207,8 @@ def _typed(rows: pl.DataFrame, what: str) -> pl.DataFrame:
     for name in COLUMNS:
         if name not in rows.columns:
             raise DataError(f"{what} has no column {name!r}; expected {', '.join(COLUMNS)}; got {rows.columns}")
+    if not len(rows):
+        raise DataError(f"{what} has no row; expected one for each date and ticker")
     for name in ("date", "ticker"):
         if empty := rows[name].null_count():
             raise DataError(f"{what} has {empty} rows without a {name}; expected one in each; drop or fill them")
