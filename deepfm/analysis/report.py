@@ -115,6 +115,20 @@ class ModelReport:
         worst = min((finding.priority for finding in self.findings), default=3)
         return VERDICTS[3 - worst]
 
+    def refuse_critical(self) -> None:
+        """Make sure that nothing critical was found, before the model is trained.
+
+        Raises:
+            AnalysisError: a finding of priority 1, with its place and what to do.
+        """
+        critical = [finding for finding in self.findings if finding.priority == 1]
+        if critical:
+            first = critical[0]
+            others = f", and {len(critical) - 1} more" if len(critical) > 1 else ""
+            raise AnalysisError(
+                f"{self.name} was not trained: {first.state} at {first.place} ({first.rule}){others}; {first.fix}"
+            )
+
     def to_document(self) -> "Document":
         """The report as sections of text, tables and plots."""
         from deepfm.analysis.sections.document import build_document

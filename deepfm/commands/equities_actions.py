@@ -87,6 +87,8 @@ def train(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     """Rank the stocks of new days."""
+    import dataclasses
+
     import numpy as np
 
     from deepfm.engine.device import resolve_device
@@ -111,8 +113,6 @@ def predict(args: argparse.Namespace) -> int:
         sessions = sessions_between(panel, args.first, args.last, data.sequence_length)
     if until is not None and (seen := int((panel.sessions[sessions] <= np.datetime64(until)).sum())):
         _warn([f"the network learned from prices up to {until}: {seen:,} of the sessions test nothing"])
-    import dataclasses
-
     own = about_data(dataclasses.replace(data, path=str(path), sectors=sectors))
     seeds = ", ".join(ranker.about["seed"] for ranker in rankers)
     facts = {"panel": own["hash"], "trained on": rankers[0].about["data"], "fold": rankers[0].about["fold"]}

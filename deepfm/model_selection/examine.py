@@ -8,7 +8,6 @@ from torch import nn
 from deepfm.analysis.analyse import analyze_subject
 from deepfm.analysis.report import ModelReport
 from deepfm.analysis.subject import make_subject
-from deepfm.errors import AnalysisError
 from deepfm.model_selection.autoencoder import reconstruction_loss
 from deepfm.model_selection.network_files import own_streams
 from deepfm.model_selection.network_settings import AutoEncoderSettings, RankerSettings
@@ -67,11 +66,5 @@ def examine(
         AnalysisError: a risk of priority 1 was found, or the model does not take the batches.
     """
     report = analyze_subject(make_subject(model, list(batches), loss, name=name), budget=budget)
-    critical = [finding for finding in report.findings if finding.priority == 1]
-    if critical:
-        first = critical[0]
-        others = f", and {len(critical) - 1} more" if len(critical) > 1 else ""
-        raise AnalysisError(
-            f"{report.name} was not trained: {first.state} at {first.place} ({first.rule}){others}; {first.fix}"
-        )
+    report.refuse_critical()
     return report

@@ -140,9 +140,8 @@ class _Harness:
         horizon, dates = self.labels.horizons[at], self.panel.sessions[self.sessions]
         mine, after, where = scores[self.sessions], self.labels.returns[self.sessions, :, at], self.where[self.sessions]
         daily = rank_ic(mine, after, where, self.settings.least_names)
-        clipped = np.clip(
-            after, -LARGEST_RETURN, LARGEST_RETURN
-        )  # a split that was not adjusted for would decide alone
+        # A split that was not adjusted for would decide alone.
+        clipped = np.clip(after, -LARGEST_RETURN, LARGEST_RETURN)
         pearson = information_coefficient(mine, clipped, where, self.settings.least_names)
         tenths = group_returns(mine, clipped, where, least_names=self.settings.least_names)
         known = np.isfinite(tenths).all(axis=1)

@@ -11,7 +11,6 @@ from deepfm.analysis.subject import make_subject
 from deepfm.equities.days.batch import DayBatch
 from deepfm.equities.losses import CombinedLoss
 from deepfm.equities.network import ATFT, Forecast
-from deepfm.errors import AnalysisError
 
 BUDGET = 8.0  # seconds
 
@@ -38,13 +37,7 @@ def examine_network(
         return loss(Forecast(scores, quantiles, student_t, auxiliary), DayBatch(*target))
 
     report = analyze_subject(make_subject(_OfTensors(model), given, of_tensors, name="ATFT"), budget=budget)
-    critical = [finding for finding in report.findings if finding.priority == 1]
-    if critical:
-        first = critical[0]
-        others = f", and {len(critical) - 1} more" if len(critical) > 1 else ""
-        raise AnalysisError(
-            f"the network should not be trained: {first.state} at {first.place} ({first.rule}){others}; {first.fix}"
-        )
+    report.refuse_critical()
     return report
 
 
