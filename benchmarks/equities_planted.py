@@ -70,8 +70,11 @@ ARMS = {
         "stock attention on": ["data.scaling=none", "model.graph_attention=false"],
         "stock attention off": ["data.scaling=none", "model.graph_attention=false", "model.stock_attention=false"],
     },
-    "cycle": {kind: [*HIDDEN, f"model.adaptive_normalization={kind}"] for kind in ("off", "frequency")},
-    "drift": {kind: [*HIDDEN, f"model.adaptive_normalization={kind}"] for kind in ("off", "slice", "rolling")},
+    "cycle": {
+        kind: [*HIDDEN, "model.frequency_components=1", f"model.adaptive_normalization={kind}"]
+        for kind in ("frequency", "off")
+    },
+    "drift": {kind: [*HIDDEN, f"model.adaptive_normalization={kind}"] for kind in ("slice", "rolling", "off")},
 }
 PLANTED = {"cycle": {"hidden": 0.4, "cycle": 10.0, "drift": 0.0}, "drift": {"hidden": 0.4, "cycle": 0.0, "drift": 10.0}}
 

@@ -129,12 +129,12 @@ def correlation_graph(returns: NDArray[np.float32], sectors: NDArray[np.integer]
         return NO_EDGES
     correlation = weighted_correlations(returns, settings)
     strength = np.abs(correlation)
-    strength[strength < settings.min_correlation] = 0
+    strength *= strength >= settings.min_correlation
     np.fill_diagonal(strength, 0)
     same_sector = (sectors[:, None] == sectors) & (sectors >= 0)
     chosen = _strongest(strength, same_sector, settings)
     chosen |= chosen.T
-    source, target = np.nonzero(chosen)
+    source, target = np.divmod(np.flatnonzero(chosen), num_stocks)  # far sooner than two-dimensional nonzero
     rho = correlation[np.minimum(source, target), np.maximum(source, target)]  # both directions agree to the last bit
     attributes = np.stack([rho, np.abs(rho), same_sector[source, target]], axis=1).astype(np.float32)
     return DayGraph(np.stack([source, target]).astype(np.int64), attributes)

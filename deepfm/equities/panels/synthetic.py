@@ -14,6 +14,8 @@ from deepfm.utils.seeding import random_stream
 FIRST_SESSION = np.datetime64("2010-01-04")
 MEDIAN_VOLATILITY = 0.02  # of a session's own part of a return
 RANGE, SMALLEST_RANGE, LARGEST_RANGE = 0.04, 0.01, 0.3  # (high − low) / close
+RANGE_STEP = 0.02  # of the range for each deviation of what it shows, so that cycles of ten deviations keep it above 0
+SWING_SESSIONS = (100.0, 300.0)  # of a drift, from one high to the next
 LARGEST_INTRADAY_MOVE = 0.0025  # so that the open lies between low and high, whatever the range
 MIN_HISTORY = 20  # rows before a stock is in the universe
 DAY_SHIFT = 0.4  # of all volumes on a day of the day-wide effect, in deviations of a stock's own
@@ -41,8 +43,8 @@ class PlantedSettings:
     - `day_wide`: the place of the close, with a sign that changes from day to day: plus where all stocks' volumes are
       high. One stock's volume says little of that, all stocks' together nearly everything, and features that are
       scaled within the day nothing.
-    - `hidden`: the range, below a cycle of `cycle_sessions` and a drifting level of each stock's own, each so many
-      times as wide as the signal as `cycle` and `drift` say.
+    - `hidden`: the range, below a cycle and a slowly drifting level, each so many times as wide as the signal as
+      `cycle` and `drift` say. Each stock has its own cycle, 2 to 9 times in `cycle_sessions` sessions.
 
     `late_listings` is the share of stocks listed mid-way; as many end mid-way.
     """
@@ -59,7 +61,7 @@ class PlantedSettings:
     day_wide: float = 0.1
     hidden: float = 0.1
     cycle: float = setting(3.0, at_least=0)
-    cycle_sessions: float = setting(5.0, at_least=2)
+    cycle_sessions: int = setting(20, at_least=20)
     drift: float = setting(3.0, at_least=0)
     late_listings: float = setting(0.05, at_least=0, at_most=0.5)
 
@@ -162,13 +164,9 @@ def _prices(
 ) -> Panel:
     """Bars whose returns, close places, intraday moves, volumes and ranges are those given."""
     num_sessions, num_stocks = returns.shape
-    session = np.arange(num_sessions)[:, None]
-    cycle = np.sqrt(2) * np.sin(2 * np.pi * (session / settings.cycle_sessions + draw.random(num_stocks)))
-    drift = np.cumsum(draw.standard_normal(returns.shape), axis=0) / 10 + draw.standard_normal(num_stocks)
-    drift -= drift.mean(axis=0)
-    drift /= drift.std(axis=0)
-    masked = settings.cycle * cycle + settings.drift * drift if settings.hidden else 0.0
-    width = np.clip(RANGE * np.exp(0.1 * (spread + masked)), SMALLEST_RANGE, LARGEST_RANGE)
+    if settings.hidden:
+        spread = _hidden(draw, settings, spread)
+    width = np.clip(RANGE * (1 + RANGE_STEP * spread), SMALLEST_RANGE, LARGEST_RANGE)
     close = np.exp(np.log(20 + 80 * draw.random(num_stocks)) + np.cumsum(np.log1p(returns), axis=0))
     low = close * (1 - width * (0.25 + 0.5 * ndtr(place)))
     high = low + close * width
@@ -185,6 +183,18 @@ def _prices(
         sectors=sectors.astype(np.int16),
         sector_names=tuple(f"sector {number}" for number in range(settings.num_sectors)),
     )
+
+
+def _hidden(draw: np.random.Generator, settings: PlantedSettings, signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A signal, `(T, N)`, below each stock's cycle and its drift."""
+    session, num_stocks = np.arange(len(signal))[:, None], signal.shape[1]
+
+    def wave(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sqrt(2) * np.sin(2 * np.pi * (session * frequency + draw.random(num_stocks)))
+
+    cycle = wave(draw.integers(2, 10, size=num_stocks) / settings.cycle_sessions)
+    drift = wave(1 / draw.uniform(*SWING_SESSIONS, size=num_stocks))
+    return signal + settings.cycle * cycle + settings.drift * drift
 
 
 def _listed(draw: np.random.Generator, settings: PlantedSettings) -> NDArray[np.bool_]:
