@@ -28,6 +28,7 @@ RULES = Rules(
         "data": "decides which rows are trained on and judged",
         "split": "decides which days are trained on and judged",
         "evaluation": "changes no training",
+        "ablation": "changes no training",
         "training.horizon_weights": "weighs what trials are judged by",
         "training.compile": "changes no result",
         "training.activation_checkpointing": "changes no result",
