@@ -118,9 +118,9 @@ class EvaluationSettings:
 class AblationSettings:
     """What `deepfm equities ablate` trains: the network with one part the other way, everything else as it is.
 
-    `folds` are test years or the folds' numbers, `seeds` some of the experiment's (empty: the first). `switches` are the
-    parts: the graph, the attention between features (FAN) and between stocks (SAN), the variable selection (VSN), the
-    adaptive normalisation. What is on is switched off, what is off on, a normalisation to the kind of `normalization`.
+    `folds` are test years or the folds' numbers, `seeds` some of the experiment's (empty: the first). `switches` are
+    the parts: the graph, the attention between features (FAN) and between stocks (SAN), the variable selection (VSN),
+    the adaptive normalisation. What is on is switched off, what is off on: a normalisation to `normalization`.
     """
 
     folds: tuple[int, ...] = setting((), at_least=0)

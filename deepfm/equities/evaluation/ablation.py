@@ -46,7 +46,7 @@ class PartDifference:
 
     @property
     def luck(self) -> float | None:
-        """How much the difference of two means over so many seeds deviates where seeds alone differ; None if unknown."""
+        """How much a difference of two such means deviates where nothing but the seeds differs; None if unknown."""
         if self.seed_deviation is None:
             return None
         return self.seed_deviation * math.sqrt(2 / min(len(seeds) for _, seeds in self.runs))

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, requir
 from deepfm.equities.experiment.market import Market
 from deepfm.equities.experiment.predictions import mean_of_seeds, read_predictions
 from deepfm.equities.network_settings import NORMALIZATIONS
-from deepfm.equities.settings import SWITCHES, EquitiesSettings
+from deepfm.equities.settings import SWITCHES, AblationSettings, EquitiesSettings
 from deepfm.equities.walk_forward import Fold
 
 ABLATIONS = "ablations"
@@ -55,8 +56,9 @@ def arm_of(settings: EquitiesSettings, part: str, kind: str) -> Arm:
     else:
         on = not getattr(model, MODULES[part])
         state = "on" if on else "off"
-        model = dataclasses.replace(model, **{MODULES[part]: on})
-    return Arm(part, state, dataclasses.replace(settings, model=model, graph=graph))
+        changed: dict[str, Any] = {MODULES[part]: on}
+        model = dataclasses.replace(model, **changed)
+    return Arm(part, state, dataclasses.replace(settings, model=model, graph=graph, ablation=AblationSettings()))
 
 
 def possible_arms(settings: EquitiesSettings) -> tuple[Arm, ...]:

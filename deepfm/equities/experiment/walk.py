@@ -176,6 +176,7 @@ def train_runs(
             continue
         if inputs is None or graph != settings.graph:
             inputs, graph = fold_arrays(market, fold, settings), settings.graph
+        log.info("training %s", run.path)
         own = dataclasses.replace(settings, seeds=(seed,), output_dir=None)
         train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
 

@@ -57,8 +57,8 @@ def reading(found: Sequence[PartDifference]) -> str:
     """What the differences can tell apart, and what they cannot."""
     horizons = dict.fromkeys(item.horizon for item in found)
     least = ", ".join(
-        f"{2 * min(item.difference.error for item in found if item.horizon == horizon):.4f} over {sessions_text(horizon)}"
-        for horizon in horizons
+        f"{2 * min(item.difference.error for item in found if item.horizon == at):.4f} over {sessions_text(at)}"
+        for at in horizons
     )
     days = max(item.difference.count for item in found)
     folds = {name for item in found for name, _ in item.runs}
@@ -71,7 +71,7 @@ def reading(found: Sequence[PartDifference]) -> str:
     luck = (
         "what another seed would change is not in these errors and not known"
         if any(item.luck is None for item in found)
-        else "what another seed would change is not in these errors, and is asked for apart, from the column between seeds"
+        else "what another seed would change is not in these errors, so twice the column between seeds is asked for too"
     )
     return (
         f"With {_counted(len(seeds), 'seed')} and {_counted(len(folds), 'fold')}, {days:,} days, a difference of less "

@@ -12,10 +12,10 @@ SURVIVORSHIP = (
     "failed or were taken over before (survivorship). Where that is so it flatters every method here, above all those "
     "that buy what has fallen. Differences between methods on the same stocks suffer less than levels. A long-short "
     "portfolio is neutral in money, not in risk: see its beta and its sectors.",
-    "Be wary of larger numbers. From daily prices and volumes of real stocks, a RankIC above .06 for the next day, or a "
-    "Sharpe ratio that is the mean of single stock-days by their spread, is a sign of a leak, of trading at a close that "
-    "is not known yet, or of a ratio that is no portfolio's. Targets such as RankIC .18 at one session or a Sharpe of "
-    ".849 measured per observation have no support.",
+    "Be wary of larger numbers. From daily prices and volumes of real stocks, a RankIC above .06 for the next day, or "
+    "a Sharpe ratio that is the mean of single stock-days by their spread, is a sign of a leak, of trading at a close "
+    "that is not known yet, or of a ratio that is no portfolio's. Targets such as RankIC .18 at one session or a "
+    "Sharpe of .849 measured per observation have no support.",
 )
 NOT_ADVICE = "Nothing here is advice to buy or sell anything. Past returns, of a backtest least of all, promise none."
 FEATURE_WEIGHTS = (
@@ -106,13 +106,13 @@ def costs(found: Evaluation) -> tuple[str, ...]:
 def _deflated(found: Evaluation) -> str:
     trials, deviation = found.settings.trials, found.settings.trial_deviation
     start = (
-        "The deflated Sharpe ratio (Bailey and López de Prado, 2014) is the probability, given the number of returns and "
-        f"their skewness and kurtosis, that the true ratio net of {found.settings.main_cost:g} basis points is above "
+        "The deflated Sharpe ratio (Bailey and López de Prado, 2014) is the probability, given the number of returns "
+        f"and their skewness and kurtosis, that the true ratio net of {found.settings.main_cost:g} bp is above "
     )
     if trials == 1:
         return (
-            f"{start}the best that luck would show among all that was tried; the number of trials is 1, which says that "
-            "nothing was searched for (evaluation.trials), so that it is the probability of a ratio above 0."
+            f"{start}the best that luck would show among all that was tried; trials are 1 (evaluation.trials), which "
+            "says that nothing was searched for, so that it is the probability of a ratio above 0."
         )
     spread = "as chance has it" if deviation is None else f"with a deviation of {deviation:g}"
     return (
