@@ -108,7 +108,7 @@ def test_the_report_reads_its_own_figures(found):
     assert f"over {len(first.dates):,} sessions is {first.levels[0].sharpe_error:.2f}" in text
     errors = [found.difference(name, 5).rank_ic.error for name in ("weak", "chance")]
     assert f"{2 * min(errors):.4f} over 5 sessions, cannot be told from chance" in text
-    assert f"here of {found.results[1].names:,.0f} stocks" in text
+    assert f"here on {found.results[1].names:,.0f} of them" in text
     assert "NASDAQ" not in text
     assert "2017" not in text
 

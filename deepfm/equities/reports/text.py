@@ -36,7 +36,7 @@ def how_to_read(found: Evaluation) -> tuple[str, ...]:
     """What RankIC, ICIR, errors and differences are, with this evaluation's own number of stocks and errors."""
     last = found.results[-1]
     summary, horizon = last.rank_ic, last.horizon
-    stocks = f" here of {last.names:,.0f} stocks," if summary.days else ""
+    stocks = f", here on {last.names:,.0f} of them" if summary.days else ""
     why = (
         f"the returns over {horizon} sessions that start today and tomorrow share {horizon - 1}"
         if horizon > 1
@@ -58,7 +58,7 @@ def how_to_read(found: Evaluation) -> tuple[str, ...]:
         "the table gives its mean over days. It reaches from -1 to 1, and 0 is chance. A RankIC of .02 to .03 is small "
         "and is what prices and volumes of liquid stocks have been seen to give when the trade comes a day after the "
         "scores: of two stocks picked at random the one with the higher score did better in about 51 of 100 cases. It "
-        f"can still be worth something, because it is a bet on many stocks,{stocks} every day.",
+        f"can still be worth something, because it is a bet on many stocks every day{stocks}.",
         "ICIR is the mean of the daily values by their own spread from day to day. It is not annualised. The error of "
         f"a mean is Newey and West's, because {why}{naive}. t is the mean in errors, and below 2 in size a difference "
         "can well be chance.",
@@ -76,7 +76,7 @@ def costs(found: Evaluation) -> tuple[str, ...]:
     traded = [result for result in found.results if len(result.portfolio.dates)]
     error = (
         f" Its own error over {len(traded[0].portfolio.dates):,} sessions is "
-        f"{traded[0].portfolio.levels[0].sharpe_error:.2f}: ratios that are closer to each other do not differ."
+        f"{traded[0].portfolio.levels[0].sharpe_error:.2f}: two ratios that are closer than that cannot be told apart."
         if traded
         else ""
     )
