@@ -68,15 +68,17 @@ def reading(found: Sequence[PartDifference]) -> str:
         for item in found
         if item.told_apart
     ]
+    unknown = any(item.luck is None for item in found)
     luck = (
         "what another seed would change is not in these errors and not known"
-        if any(item.luck is None for item in found)
+        if unknown
         else "what another seed would change is not in these errors, so twice the column between seeds is asked for too"
     )
+    start = "Told apart as far as days go" if unknown else "Told apart"
     return (
         f"With {_counted(len(seeds), 'seed')} and {_counted(len(folds), 'fold')}, {days:,} days, a difference of less "
         f"than two errors, at best {least}, cannot be told from chance; {luck}. Of {len(found)} differences "
-        f"{len(found) / 20:.1f} would be beyond two errors if no part did anything. Told apart: "
+        f"{len(found) / 20:.1f} would be beyond two errors if no part did anything. {start}: "
         f"{'; '.join(told) if told else 'none'}."
     )
 

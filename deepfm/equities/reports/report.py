@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepfm.equities.evaluation.ablation import SURE
 from deepfm.equities.evaluation.places import Floats
 from deepfm.equities.evaluation.results import Evaluation, Paired
 from deepfm.equities.reports import text as report_text
@@ -30,8 +31,6 @@ from deepfm.equities.reports.tables import (
     yearly_table,
 )
 from deepfm.reporting import Block, Document, Figure, Note, Paragraph, Section, TableBlock
-
-SURE = 2.0  # errors from zero
 
 
 @dataclass(frozen=True, eq=False)
