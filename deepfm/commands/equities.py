@@ -9,6 +9,7 @@ HELP = "Rank the stocks of a day: panels of prices, walk-forward training, hones
 ACTIONS = {
     "panel": "build, check or generate a panel of prices",
     "train": "train all folds and seeds of a walk-forward experiment, and measure their tests once",
+    "ablate": "train a run's network with one part the other way, and say what each part brings",
     "predict": "rank the stocks of new days",
     "evaluate": "measure a finished experiment's tests again, beside baselines",
     "backtest": "trade a finished experiment's scores, or a file of predictions, with costs",
@@ -44,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["train"].add_argument("--resume", metavar="DIR", help="go on with an experiment, by its own configuration")
     made["train"].add_argument("--overwrite", action="store_true", help="replace the experiment that stands there")
     made["train"].add_argument("--folds", nargs="+", default=[], metavar="NAME", help="only these, such as 2013 2014")
+    made["ablate"].add_argument("run", metavar="RUN", help="an experiment's folder, finished or not")
+    made["ablate"].add_argument("--folds", nargs="+", metavar="NAME", help="to train, such as 2014 2016")
+    made["ablate"].add_argument("--seeds", nargs="+", metavar="N", help="some of the experiment's; left out: the first")
+    made["ablate"].add_argument(
+        "--only", nargs="+", metavar="PART", help="of graph, FAN, SAN, VSN and normalization; left out: each"
+    )
+    add_override_argument(made["ablate"])
     made["predict"].add_argument("run", metavar="RUN", help="an experiment (its last fold), or one fold's run")
     made["predict"].add_argument("--panel", metavar="FILE", help="prices; left out: those of the experiment")
     made["predict"].add_argument("--sectors", metavar="CSV", help="as of the panel")
@@ -70,12 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where it goes, and DIR-panel.parquet beside it",
     )
     made["smoke"].add_argument("--seed", type=int, default=0, help="of the panel and the network (0)")
-    for name in ("train", "smoke"):
+    for name in ("train", "ablate", "smoke"):
         add_quiet_argument(made[name])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of the ten."""
+    """Do one of them."""
     from deepfm.utils.logging import configure_console
 
     configure_console(quiet=getattr(args, "quiet", False))

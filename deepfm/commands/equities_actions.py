@@ -85,6 +85,36 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def ablate(args: argparse.Namespace) -> int:
+    """Train a run's network with one part the other way, and compare."""
+    import shlex
+
+    from deepfm.engine.run import RunFolder
+    from deepfm.equities.experiment.ablate import run_ablations
+    from deepfm.equities.experiment.walk import experiment_settings
+    from deepfm.equities.reports.ablation import ablation_table, reading
+    from deepfm.reporting import print_table
+
+    folder = RunFolder(args.run)
+    named = {"folds": args.folds, "seeds": args.seeds, "switches": args.only}
+    chosen = [f"ablation.{name}=[{', '.join(values)}]" for name, values in named.items() if values]
+    try:
+        found, left = run_ablations(experiment_settings(folder, [*args.override, *chosen]), folder, _watch(args.quiet))
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            "interrupted; what is trained is kept, and the same command goes on: "
+            f"deepfm equities ablate {shlex.quote(str(folder.path))}"
+        ) from error
+    if found:
+        print_table(ablation_table(found))
+        print(reading(found))
+    if left:
+        print(f"{folder.path}: the experiment itself has still to train: {', '.join(left)}; its report comes then")
+    else:
+        print(f"report {folder.report}")
+    return 0
+
+
 def predict(args: argparse.Namespace) -> int:
     """Rank the stocks of new days."""
     import dataclasses

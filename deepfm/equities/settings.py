@@ -8,7 +8,7 @@ from deepfm.engine.loop_settings import LoopSettings
 from deepfm.engine.settings import build_settings, read_settings, setting
 from deepfm.equities.days.graph import GraphSettings
 from deepfm.equities.loss_settings import LossSettings
-from deepfm.equities.network_settings import NetworkSettings
+from deepfm.equities.network_settings import NORMALIZATIONS, NetworkSettings
 from deepfm.equities.panels.settings import PanelOptions
 from deepfm.equities.walk_forward import WalkForwardSplit
 from deepfm.errors import ConfigError
@@ -17,6 +17,7 @@ TASK = "equities"
 METRIC = "rank_ic"  # of the validation sessions, the mean over days and weighted over horizons
 SEARCH_SECTION = "tune"
 BASELINE_NAMES = ("reversal 5", "momentum 20", "momentum 12-1", "ridge", "LightGBM", "random")
+SWITCHES = ("graph", "FAN", "SAN", "VSN", "normalization")  # that an ablation turns
 RENAMED = {"learning_rate": "lr", "max_epochs": "num_epochs"}  # of the engine's knobs
 
 
@@ -99,11 +100,33 @@ class TrainingSettings(LossSettings):
 @dataclass(frozen=True)
 class EvaluationSettings:
     """What the test is measured beside, and how portfolios trade: the `share` of a day's stocks at either end, `costs`
-    in basis points a unit traded."""
+    in basis points a unit traded.
+
+    `trials` is how many configurations were tried before this one was chosen, itself among them (1: none was searched
+    for), and `trial_deviation` the deviation of their annualised Sharpe ratios (left out: what chance gives); the
+    Sharpe ratio is deflated by them.
+    """
 
     baselines: tuple[str, ...] = setting(BASELINE_NAMES[:4], choices=BASELINE_NAMES)
     share: float = setting(0.1, above=0, at_most=0.5)
     costs: tuple[float, ...] = setting((0.0, 5.0, 10.0, 20.0), at_least=0, not_empty=True)
+    trials: int = setting(1, at_least=1)
+    trial_deviation: float | None = setting(None, at_least=0)
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """What `deepfm equities ablate` trains: the network with one part the other way, everything else as it is.
+
+    `folds` are test years or the folds' numbers, `seeds` some of the experiment's (empty: the first). `switches` are
+    the parts: the graph, the attention between features (FAN) and between stocks (SAN), the variable selection (VSN),
+    the adaptive normalisation. What is on is switched off, what is off on: a normalisation to `normalization`.
+    """
+
+    folds: tuple[int, ...] = setting((), at_least=0)
+    seeds: tuple[int, ...] = setting((), at_least=0)
+    switches: tuple[str, ...] = setting(SWITCHES, choices=SWITCHES, not_empty=True)
+    normalization: str = setting(NORMALIZATIONS[0], choices=[name for name in NORMALIZATIONS if name != "off"])
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,7 @@ class EquitiesSettings:
     model: NetworkSettings = field(default_factory=NetworkSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    ablation: AblationSettings = field(default_factory=AblationSettings)
 
     def __post_init__(self) -> None:
         """Refuse sections that do not fit each other."""

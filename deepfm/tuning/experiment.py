@@ -126,7 +126,8 @@ def tune_experiment(tuning: Tuning, observers: Sequence[Observer] = (), *, quiet
     if results.best is None:
         _write(tuning, results, "")
         raise TrainingError(_no_winner(tuning.study, results))
-    config = best_config(tuning, results.best)
+    tried = results.counts["finished"] + results.counts["pruned"]
+    config = tuning.subject.winner(best_config(tuning, results.best), tried)
     best_yaml = yaml.safe_dump(settings_to_dict(config), sort_keys=False)
     write_text(tuning.folder.best, best_yaml)
     _write(tuning, results, best_yaml)

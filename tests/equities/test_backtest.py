@@ -13,7 +13,13 @@ from deepfm.equities.evaluation.portfolio import (
     target_weights,
     traded,
 )
-from deepfm.equities.evaluation.sharpe import deflated_sharpe, sharpe_error, sharpe_ratio
+from deepfm.equities.evaluation.sharpe import (
+    best_of_worthless,
+    deflated_sharpe,
+    probabilistic_sharpe,
+    sharpe_error,
+    sharpe_ratio,
+)
 from deepfm.errors import ConfigError, DataError, DeepFMError
 from tests.equities.ranking_cases import panel_of, random_panel
 
@@ -215,6 +221,24 @@ class TestSharpe:
         daily = sharpe_ratio(returns) / 252**0.5
         assert deflated_sharpe(returns, 1) == pytest.approx(norm.cdf(daily * 2000**0.5), abs=0.01)
         assert deflated_sharpe(returns, 10, trial_deviation=0.0) == pytest.approx(deflated_sharpe(returns, 1))
+
+    def test_the_papers_example(self):
+        """Bailey and López de Prado (2014): 2.5 a year over 1,250 days of 250 a year, the best of 100, gives .9004."""
+        best = best_of_worthless(100, (0.5 / 250) ** 0.5)
+        assert best == pytest.approx(0.1132, abs=5e-5)
+        found = probabilistic_sharpe(2.5 / 250**0.5, best, 1250, -3.0, 10.0)
+        assert found == pytest.approx(0.9004, abs=5e-5)
+
+    def test_every_level_is_deflated_by_the_settings_trials(self):
+        panel = random_panel(3, sessions=120, stocks=30)
+        scores = np.random.default_rng(0).normal(size=panel.close.shape)
+        sessions = np.arange(20, 110)
+        for trials, deviation in ((1, None), (50, None), (50, 2.0)):
+            settings = BacktestSettings(trials=trials, trial_deviation=deviation)
+            found = backtest(scores, panel, panel.eligible, 5, sessions, settings)
+            for level in found.levels:
+                assert level.deflated == deflated_sharpe(found.net(level.cost), trials, deviation)
+        assert found.level(0.0).deflated > found.level(20.0).deflated
 
     @pytest.mark.parametrize(("returns", "trials"), [([0.1, 0.2, 0.3], 0), ([0.1, 0.1, 0.1], 2), ([np.nan], 1)])
     def test_what_has_no_ratio_is_refused(self, returns, trials):

@@ -67,6 +67,9 @@ def test_a_study_is_judged_on_validation_days_and_its_winner_tested_once(configu
     assert opened == [{"without_tests": True}]  # once for all trials
     assert str(last[0]) < study["winner"]["protocol"]["split"][0]["test"][0]
     assert winners == [1]
+    best = load_equities("outputs/tune/tiny/best.yaml")
+    assert best.evaluation.trials == 2
+    assert load_equities(Path(study["winner"]["run"]) / "config.yaml").evaluation.trials == 2
     assert set(study["winner"]["test"]) == {"rank_ic_1"}
     assert set(study["best"]["validation"]) == {"rank_ic", "rank_ic_1"}
     assert "study" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 
 from deepfm.equities.evaluation.backtest import BacktestSettings
 from deepfm.equities.evaluation.evaluate import evaluate
+from deepfm.equities.evaluation.sharpe import deflated_sharpe
 from deepfm.equities.labels import forward_returns
 from deepfm.equities.reports.graph import day_graph
 from deepfm.equities.reports.plots import decimal_years
@@ -73,6 +74,43 @@ def test_a_blend_is_measured_beside_the_baseline_in_it(case):
         assert added != pytest.approx(found.difference("weak", horizon).rank_ic.mean)
     with pytest.raises(DataError, match="'strong' is to be blended with 'ATFT'; expected one of the baselines"):
         evaluate(scores, panel, labels, panel.eligible, baselines, blended="strong")
+
+
+def test_the_method_is_deflated_by_its_trials_and_no_baseline_is(case, found):
+    panel, labels, scores, baselines = case
+    others = {"strong": scores, "weak": baselines["weak"]}
+    settings = BacktestSettings(trials=200)
+    searched = evaluate(
+        baselines["chance"], panel, labels, panel.eligible, others, sessions=np.arange(30, 400), settings=settings,
+        blended="weak",
+    )  # fmt: skip
+    for at in range(len(HORIZONS)):
+        for name, other in (("strong", "ATFT"), ("weak", "weak")):
+            same = searched.methods[name][at].portfolio.levels, found.methods[other][at].portfolio.levels
+            assert same[0] == same[1]
+        ours, alone = (one[at].portfolio.level(10.0) for one in (searched.results, found.methods["chance"]))
+        assert ours.sharpe == alone.sharpe
+        assert ours.deflated < alone.deflated
+        mixed = searched.methods["ATFT + weak"][at].portfolio
+        assert mixed.level(10.0).deflated == deflated_sharpe(mixed.net(10.0), 200)
+    text = render_markdown(build_report(searched))
+    assert "above the best that 200 worthless trials (evaluation.trials) would show" in text
+    assert "deflated by 200 trials of ATFT" in text
+    assert "trials are 1 (evaluation.trials)" in render_markdown(build_report(found))
+
+
+def test_the_report_reads_its_own_figures(found):
+    """No sentence is of another panel: turnover, errors and the number of stocks are this evaluation's."""
+    text = render_markdown(build_report(found))
+    traded = found.results[1].portfolio
+    assert f"held 5 sessions, {traded.mean_turnover:.2f} times and {252 * 1e-3 * traded.mean_turnover:.1%}" in text
+    first = found.results[0].portfolio
+    assert f"over {len(first.dates):,} sessions is {first.levels[0].sharpe_error:.2f}" in text
+    errors = [found.difference(name, 5).rank_ic.error for name in ("weak", "chance")]
+    assert f"{2 * min(errors):.4f} over 5 sessions, cannot be told from chance" in text
+    assert f"here on {found.results[1].names:,.0f} of them" in text
+    assert "NASDAQ" not in text
+    assert "2017" not in text
 
 
 def test_it_is_json(found):

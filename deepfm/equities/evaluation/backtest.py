@@ -16,11 +16,13 @@ from deepfm.equities.evaluation.portfolio import (
     target_weights,
     traded,
 )
-from deepfm.equities.evaluation.sharpe import SESSIONS_PER_YEAR, sharpe_error, sharpe_ratio
+from deepfm.equities.evaluation.sharpe import SESSIONS_PER_YEAR, deflated_sharpe, sharpe_error, sharpe_ratio
 from deepfm.equities.panels.panel import Panel
 from deepfm.errors import DataError
 
 BASIS_POINT = 1e-4
+MAIN_COST = 10.0  # basis points
+LEAST_DEFLATED = 3  # returns that have a skewness
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class BacktestSettings:
         costs: in basis points per unit bought or sold.
         long_only: buy the best, sell none short.
         least_names: a day with fewer scores holds nothing new.
+        trials: how many strategies were tried before this one was chosen, itself among them.
+        trial_deviation: the deviation of their annualised Sharpe ratios; None for what chance gives.
     """
 
     delay: int = setting(1, at_least=0)
@@ -40,21 +44,32 @@ class BacktestSettings:
     costs: tuple[float, ...] = setting((0.0, 5.0, 10.0, 20.0), at_least=0, not_empty=True)
     long_only: bool = setting(False)
     least_names: int = setting(LEAST_NAMES, at_least=2)
+    trials: int = setting(1, at_least=1)
+    trial_deviation: float | None = setting(None, at_least=0)
 
     def __post_init__(self) -> None:
         """Hold every value to its limits."""
         check_settings(self, "backtest.")
 
+    @property
+    def main_cost(self) -> float:
+        """The cost at which portfolios are compared: 10 bp, or the highest there is."""
+        return MAIN_COST if MAIN_COST in self.costs else max(self.costs)
+
 
 @dataclass(frozen=True)
 class CostLevel:
-    """The portfolio at one cost of trading; Sharpe ratios are of its daily returns, times √252."""
+    """The portfolio at one cost of trading; Sharpe ratios are of its daily returns, times √252.
+
+    `deflated` is the probability that the ratio is above what the best of the settings' trials would show by chance.
+    """
 
     cost: float
     annual_return: float
     volatility: float
     sharpe: float
     sharpe_error: float
+    deflated: float
     drawdown: float
 
 
@@ -157,22 +172,25 @@ def backtest(
     held = np.abs(holdings).sum(axis=1) + trades > 0
     kept = np.flatnonzero(held)
     gross, trades, market = gross[kept], trades[kept], market[kept]
-    levels = tuple(_level(gross - cost * BASIS_POINT * trades, cost) for cost in settings.costs)
+    levels = tuple(_level(gross - cost * BASIS_POINT * trades, cost, settings) for cost in settings.costs)
     beta, market_share = _beta(gross, market)
     dates = panel.sessions[earning][kept]
     return Backtest(horizon, dates, gross, trades, market, levels, beta, market_share, _sectors(holdings[kept], panel))
 
 
-def _level(returns: Floats, cost: float) -> CostLevel:
+def _level(returns: Floats, cost: float, settings: BacktestSettings) -> CostLevel:
     if not len(returns):
-        return CostLevel(cost, *[float("nan")] * 5)
+        return CostLevel(cost, *[float("nan")] * 6)
     deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
+    sharpe = sharpe_ratio(returns)
+    known = np.isfinite(sharpe) and len(returns) >= LEAST_DEFLATED
     return CostLevel(
         cost,
         float(returns.mean() * SESSIONS_PER_YEAR),
         deviation * float(np.sqrt(SESSIONS_PER_YEAR)),
-        sharpe_ratio(returns),
+        sharpe,
         sharpe_error(returns),
+        deflated_sharpe(returns, settings.trials, settings.trial_deviation) if known else float("nan"),
         drawdown(returns),
     )
 

@@ -73,7 +73,8 @@ def evaluate(
         name: of the evaluated method.
         quantile_targets: what the quantiles are of, `(T, N, K)`; left out, the raw returns.
         levels: the quantiles' `Q` levels.
-        settings: how portfolios are traded; left out, the defaults with the labels' delay.
+        settings: how portfolios are traded; left out, the defaults with the labels' delay. The trials are those of the
+            method and its blend; no baseline was searched for.
         paired_cost: the cost at which portfolios are paired; left out, 10 bp or the highest there is.
         blended: a baseline whose rank average with the scores is measured too, beside that baseline.
 
@@ -81,7 +82,7 @@ def evaluate(
         DataError: shapes that do not fit, a baseline of the method's own name, or nothing to measure.
     """
     settings = settings or BacktestSettings(delay=labels.delay)
-    cost = paired_cost if paired_cost is not None else (10.0 if 10.0 in settings.costs else max(settings.costs))
+    cost = settings.main_cost if paired_cost is None else paired_cost
     shape = (panel.num_sessions, panel.num_stocks, len(labels.horizons))
     if labels.returns.shape != shape or np.shape(where) != shape[:2]:
         raise DataError(
@@ -106,8 +107,12 @@ def evaluate(
     chosen = _sessions(ranked[name], sessions)
     universe = np.asarray(where, dtype=np.bool_)
     measure = _Harness(panel, labels, universe, chosen, settings, daily_returns(panel.close))
+    unsearched = dataclasses.replace(measure, settings=dataclasses.replace(settings, trials=1))
     methods = {
-        method: tuple(measure.horizon(array[:, :, at], at) for at in range(shape[2]))
+        method: tuple(
+            (unsearched if method in (baselines or {}) else measure).horizon(array[:, :, at], at)
+            for at in range(shape[2])
+        )
         for method, array in ranked.items()
     }
     if quantiles is not None:

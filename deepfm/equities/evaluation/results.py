@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepfm.equities.evaluation.ablation import PartDifference
 from deepfm.equities.evaluation.backtest import Backtest, BacktestSettings
 from deepfm.equities.evaluation.daily_summary import DailySummary
 from deepfm.equities.evaluation.places import Floats
@@ -77,6 +78,7 @@ class Evaluation:
         methods: by name the results by horizon, the evaluated method first.
         paired: the evaluated method less each baseline, and the blend of it with one less that one.
         settings: how the portfolios are traded.
+        ablations: what the parts of the network bring, where they were taken away.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Evaluation:
     methods: Mapping[str, tuple[HorizonResult, ...]]
     paired: tuple[Paired, ...]
     settings: BacktestSettings
+    ablations: tuple[PartDifference, ...] = ()
 
     @property
     def results(self) -> tuple[HorizonResult, ...]:
@@ -111,10 +114,12 @@ class Evaluation:
         ]
         span = [str(self.dates[0]), str(self.dates[-1])]
         settings = dataclasses.asdict(self.settings)
+        ablations = {"ablations": [item.to_dict() for item in self.ablations]} if self.ablations else {}
         plain: dict[str, Any] = _plain(
             {
                 "name": self.name, "first": span[0], "last": span[1], "sessions": len(self.dates),
                 "horizons": self.horizons, "backtest": settings, "methods": methods, "paired": paired,
+                **ablations,
             }
         )  # fmt: skip
         return plain

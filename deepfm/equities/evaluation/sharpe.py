@@ -1,6 +1,7 @@
 """Sharpe ratios: annualised, how sure they are, and what is left of the best of many trials."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,23 +42,43 @@ def deflated_sharpe(returns: ArrayLike, trials: int, trial_deviation: float | No
         ConfigError: fewer than one trial.
         DataError: fewer than three returns, or none that differ.
     """
-    from scipy.stats import norm
-
     values = _returns(returns)
     if trials < 1:
         raise ConfigError(f"trials = {trials}; expected how many strategies were tried, 1 or more")
-    if len(values) < 3 or values.std() <= 1e-15:
+    if len(values) < 3 or values.std(ddof=1) <= 1e-15:
         raise DataError(f"a deflated Sharpe ratio of {len(values)} returns; expected at least 3 that differ")
     daily = sharpe_ratio(values) / math.sqrt(SESSIONS_PER_YEAR)
     annual = math.sqrt(SESSIONS_PER_YEAR / len(values)) if trial_deviation is None else trial_deviation
-    best = 0.0
-    if trials > 1:
-        first, second = norm.ppf(1 - 1 / trials), norm.ppf(1 - 1 / (trials * math.e))
-        best = annual / math.sqrt(SESSIONS_PER_YEAR) * ((1 - EULER) * first + EULER * second)
+    best = best_of_worthless(trials, annual / math.sqrt(SESSIONS_PER_YEAR))
     scaled = (values - values.mean()) / values.std()
-    skewness, kurtosis = (scaled**3).mean(), (scaled**4).mean()
-    variance = 1 - skewness * daily + (kurtosis - 1) / 4 * daily**2
-    return float(norm.cdf((daily - best) * math.sqrt(len(values) - 1) / math.sqrt(max(variance, 1e-12))))
+    return probabilistic_sharpe(daily, best, len(values), float((scaled**3).mean()), float((scaled**4).mean()))
+
+
+def best_of_worthless(trials: int, deviation: float) -> float:
+    """The ratio that the best of `trials` is expected to show where all are worth 0, in the unit of their `deviation`.
+
+    Bailey and López de Prado (2014); 0 for one trial.
+    """
+    if trials <= 1:
+        return 0.0
+    quantile = NormalDist().inv_cdf
+    return deviation * ((1 - EULER) * quantile(1 - 1 / trials) + EULER * quantile(1 - 1 / (trials * math.e)))
+
+
+def probabilistic_sharpe(ratio: float, above: float, count: int, skewness: float, kurtosis: float) -> float:
+    """The probability that the true Sharpe ratio behind a measured one is greater than `above`, from 0 to 1.
+
+    Bailey and López de Prado (2014). Both ratios are of single returns, not annualised.
+
+    Args:
+        ratio: of `count` returns.
+        above: what it is held against.
+        count: of returns, 2 or more.
+        skewness: of the returns.
+        kurtosis: of the returns, 3 where they are normal.
+    """
+    variance = 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2
+    return NormalDist().cdf((ratio - above) * math.sqrt(count - 1) / math.sqrt(max(variance, 1e-12)))
 
 
 def _returns(returns: ArrayLike) -> np.ndarray:

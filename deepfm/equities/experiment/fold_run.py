@@ -55,6 +55,19 @@ def settings_hash(settings: EquitiesSettings) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def require_identity(run: RunFolder, market: Market, fold: Fold, settings: EquitiesSettings, seed: int) -> None:
+    """Make sure that a finished fold is of this data and these settings.
+
+    Raises:
+        RunError: it is not.
+    """
+    if run.read_results()["protocol"]["identity"] != identity(market, fold, settings, seed):
+        raise RunError(
+            f"{run.path} was trained on other data or by other settings than are to be measured; change "
+            "nothing but the section evaluation, and give the panel that it was trained on"
+        )
+
+
 def ranking_task(
     ranker: Ranker, inputs: FoldArrays, settings: EquitiesSettings, about: dict[str, str], device: torch.device
 ) -> RankingTask:

@@ -73,7 +73,14 @@ def evaluate_scores(
         name=NAME,
         quantile_targets=None if quantiles is None else targets,
         levels=settings.model.quantiles,
-        settings=BacktestSettings(market.labels.delay, wanted.share, wanted.costs, long_only),
+        settings=BacktestSettings(
+            market.labels.delay,
+            wanted.share,
+            wanted.costs,
+            long_only,
+            trials=wanted.trials,
+            trial_deviation=wanted.trial_deviation,
+        ),
         blended=BLENDED if BLENDED in baselines else None,
     )
 

@@ -1,5 +1,6 @@
 """Stock-ranking experiments as they are tuned: trials see the first fold's training and validation, and no test day."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import Observer, fit
 from deepfm.engine.progress import progress_observers
 from deepfm.engine.run import RunFolder
+from deepfm.engine.settings import settings_to_dict
 from deepfm.equities.experiment.fold_run import identity, ranking_task, settings_hash
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
 from deepfm.equities.experiment.ranker import untrained_ranker
@@ -28,6 +30,7 @@ RULES = Rules(
         "data": "decides which rows are trained on and judged",
         "split": "decides which days are trained on and judged",
         "evaluation": "changes no training",
+        "ablation": "changes no training",
         "training.horizon_weights": "weighs what trials are judged by",
         "training.compile": "changes no result",
         "training.activation_checkpointing": "changes no result",
@@ -102,6 +105,12 @@ class StockRanking(Subject):
         """The network's name."""
         return "atft"
 
+    def winner(self, config: EquitiesSettings, trials: int) -> EquitiesSettings:
+        """The best trial's configuration, whose Sharpe ratio is deflated by the trials of the study."""
+        known = config.evaluation.trials
+        evaluation = dataclasses.replace(config.evaluation, trials=known - 1 + trials)
+        return dataclasses.replace(config, evaluation=evaluation)
+
     def run_config(self, run: RunFolder) -> EquitiesSettings:
         """The configuration of an experiment."""
         return experiment_settings(run)
@@ -109,6 +118,8 @@ class StockRanking(Subject):
     def train(self, config: EquitiesSettings, run: RunFolder, observers: Sequence[Observer]) -> dict[str, Any]:
         """All folds and seeds of an experiment, then its tests; folds that stand there already are kept."""
         begun = run.config.exists() and settings_hash(self.run_config(run)) == settings_hash(config)
+        if begun:
+            run.write_config(settings_to_dict(config))  # more trials than when it was begun
         return run_experiment(config, run, _watch(observers), resume=begun, overwrite=not begun)
 
     def resume(self, run: RunFolder, observers: Sequence[Observer]) -> dict[str, Any]:

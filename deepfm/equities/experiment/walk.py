@@ -10,8 +10,10 @@ from deepfm.engine.device import resolve_device
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
+from deepfm.equities.days.graph import GraphSettings
 from deepfm.equities.evaluation.results import Evaluation
-from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, identity, settings_hash, train_fold
+from deepfm.equities.experiment.ablation import ABLATIONS, compare_arms
+from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, require_identity, settings_hash, train_fold
 from deepfm.equities.experiment.inside import inside_of
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
 from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions, provenance
@@ -72,9 +74,7 @@ def run_experiment(
     elif settings_hash(experiment_settings(experiment)) != settings_hash(settings):
         raise RunError(f"{experiment.path} is an experiment of other settings; resume it with its own")
     market = open_market(settings)
-    known = [fold.name for fold in market.folds]
-    if unknown := [name for name in folds if name not in known]:
-        raise RunError(f"fold {unknown[0]!r} is none of this split; expected one of {', '.join(known)}")
+    refuse_unknown_folds(market, folds)
     with run_log() as log_to:
         if not resume:
             _clear(experiment)
@@ -83,14 +83,8 @@ def run_experiment(
         log_to(experiment.log)
         for fold in market.folds:
             if not folds or fold.name in folds:
-                _train_seeds(market, fold, settings, experiment, watch)
-        left = [
-            f"{fold.name} with seed {seed}"
-            for fold in market.folds
-            for seed in settings.seeds
-            if not fold_folder(experiment, fold, seed).finished
-        ]
-        if left:
+                train_runs(market, fold, [(settings, experiment, seed) for seed in settings.seeds], watch)
+        if left := unfinished(market, settings, experiment):
             return {"left": left}
         return measure_experiment(market, settings, experiment)[0]
 
@@ -117,14 +111,10 @@ def measure_experiment(
     """
     for fold in market.folds:
         for seed in settings.seeds:
-            run = fold_folder(experiment, fold, seed)
-            if run.read_results()["protocol"]["identity"] != identity(market, fold, settings, seed):
-                raise RunError(
-                    f"{run.path} was trained on other data or by other settings than are to be measured; change "
-                    "nothing but the section evaluation, and give the panel that it was trained on"
-                )
+            require_identity(fold_folder(experiment, fold, seed), market, fold, settings, seed)
     scores, quantiles = joined_predictions(market, settings, experiment)
     found = evaluate_scores(market, settings, scores, quantiles, experiment.path / BASELINES)
+    found = dataclasses.replace(found, ablations=compare_arms(market, settings, experiment))
     write_json(experiment.path / EVALUATION, {**found.to_dict(), **provenance(market, settings)})
     write_report(market, settings, experiment, found)
     folds = [fold_folder(experiment, fold, seed).read_results() for fold in market.folds for seed in settings.seeds]
@@ -170,22 +160,52 @@ def write_report(market: Market, settings: EquitiesSettings, experiment: RunFold
     write_html(build_report(found, inside, notes), experiment.report)
 
 
-def _train_seeds(market: Market, fold: Fold, settings: EquitiesSettings, experiment: RunFolder, watch: Watch) -> None:
+def train_runs(
+    market: Market, fold: Fold, runs: Sequence[tuple[EquitiesSettings, RunFolder, int]], watch: Watch = no_observers
+) -> None:
+    """Train a fold for each of some settings, experiments' folders and seeds, on shared arrays; finished ones are kept.
+
+    The settings may differ in what changes no array but the graph's: all but `data` and `split`.
+    """
     inputs: FoldArrays | None = None
-    for seed in settings.seeds:
+    graph: GraphSettings | None = None
+    for settings, experiment, seed in runs:
         run = fold_folder(experiment, fold, seed)
         if run.finished:
-            log.info("fold %s, seed %d is finished", fold.name, seed)
+            log.info("%s: fold %s, seed %d is finished", experiment.path, fold.name, seed)
             continue
-        if inputs is None:
-            inputs = fold_arrays(market, fold, settings)
+        if inputs is None or graph != settings.graph:
+            inputs, graph = fold_arrays(market, fold, settings), settings.graph
+        log.info("training %s", run.path)
         own = dataclasses.replace(settings, seeds=(seed,), output_dir=None)
         train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
 
 
+def unfinished(market: Market, settings: EquitiesSettings, experiment: RunFolder) -> list[str]:
+    """What of an experiment is still to train, as text."""
+    return [
+        f"{fold.name} with seed {seed}"
+        for fold in market.folds
+        for seed in settings.seeds
+        if not fold_folder(experiment, fold, seed).finished
+    ]
+
+
+def refuse_unknown_folds(market: Market, names: Sequence[str]) -> None:
+    """Make sure that folds are some of a market's.
+
+    Raises:
+        RunError: one is not.
+    """
+    known = [fold.name for fold in market.folds]
+    if unknown := [name for name in names if name not in known]:
+        raise RunError(f"fold {unknown[0]!r} is none of this split; expected one of {', '.join(known)}")
+
+
 def _clear(experiment: RunFolder) -> None:
     """Take away the runs of an earlier experiment, of whatever folds and seeds, and what was measured of them."""
-    for path in experiment.path.glob("fold-*/seed-*"):
+    folds = "fold-*/seed-*"
+    for path in (*experiment.path.glob(folds), *experiment.path.glob(f"{ABLATIONS}/*/{folds}")):
         if path.is_dir():
             RunFolder(path).create(overwrite=True)
             for name in (ABOUT, PREDICTIONS):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepfm.equities.evaluation.ablation import SURE
 from deepfm.equities.evaluation.places import Floats
 from deepfm.equities.evaluation.results import Evaluation, Paired
 from deepfm.equities.reports import text as report_text
+from deepfm.equities.reports.ablation import ablation_section
 from deepfm.equities.reports.graph import SHOWN_EDGES, day_graph
 from deepfm.equities.reports.plots import (
     attention_curve,
@@ -29,8 +31,6 @@ from deepfm.equities.reports.tables import (
     yearly_table,
 )
 from deepfm.reporting import Block, Document, Figure, Note, Paragraph, Section, TableBlock
-
-SURE = 2.0  # errors from zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +77,12 @@ def build_report(found: Evaluation, inside: Inside | None = None, notes: Sequenc
     """
     sections = [
         Section("In short", [*_summary(found), *(Note(note) for note in notes)]),
-        Section("How to read this", [Paragraph(text) for text in report_text.HOW_TO_READ]),
+        Section("How to read this", [Paragraph(text) for text in report_text.how_to_read(found)]),
         Section("How well stocks are ranked", _ranking(found)),
         Section("Year by year", _years(found)),
         Section("Tenths by score", _deciles(found)),
         Section("What trading it would have earned", _portfolio(found)),
+        *([ablation_section(found.ablations)] if found.ablations else []),
         *_quantiles(found),
         *_inside(inside or Inside()),
         Section(
@@ -161,7 +162,7 @@ def _deciles(found: Evaluation) -> list[Block]:
 
 
 def _portfolio(found: Evaluation) -> list[Block]:
-    blocks: list[Block] = [Paragraph(text) for text in report_text.COSTS]
+    blocks: list[Block] = [Paragraph(text) for text in report_text.costs(found)]
     blocks += [TableBlock(portfolio_table(found)), TableBlock(sector_table(found))]
     for result in found.results:
         portfolio = result.portfolio

@@ -83,13 +83,14 @@ def yearly_table(found: Evaluation) -> Table:
 
 
 def portfolio_table(found: Evaluation) -> Table:
-    """Every method's portfolio: Sharpe before and after costs, turnover, drawdown, beta."""
-    costs = found.settings.costs
+    """Every method's portfolio: Sharpe before and after costs and deflated, turnover, drawdown, beta."""
+    costs, main = found.settings.costs, found.settings.main_cost
     columns = [
         Column("sessions", format="d"),
         Column("method"),
         *(Column(f"Sharpe at {cost:g} bp", format="+.2f") for cost in costs),
         Column("Sharpe's error", format=".2f"),
+        Column(f"deflated at {main:g} bp", format=".1%"),
         Column("gross return", format="+.1%"),
         Column("volatility", format=".1%"),
         Column("drawdown", format=".1%"),
@@ -105,13 +106,17 @@ def portfolio_table(found: Evaluation) -> Table:
             rows.append(
                 [
                     horizon, name, *(level.sharpe for level in portfolio.levels), first.sharpe_error,
-                    gross[0].annual_return, gross[0].volatility, gross[0].drawdown, portfolio.mean_turnover,
-                    portfolio.beta,
+                    portfolio.level(main).deflated, gross[0].annual_return, gross[0].volatility,
+                    gross[0].drawdown, portfolio.mean_turnover, portfolio.beta,
                 ]
             )  # fmt: skip
     side = "best tenth bought" if found.settings.long_only else "best tenth bought, worst tenth sold short"
     share = f"{found.settings.share:.0%} of the day's stocks a side"
-    return Table(columns, rows, f"Portfolios: {side} ({share}), returns a year on one side's capital.", best=False)
+    trials = f"{found.settings.trials:,} trial{'s' if found.settings.trials > 1 else ''}"
+    caption = (
+        f"Portfolios: {side} ({share}), returns a year on one side's capital; deflated by {trials} of {found.name}."
+    )
+    return Table(columns, rows, caption, best=False)
 
 
 def sector_table(found: Evaluation) -> Table:
