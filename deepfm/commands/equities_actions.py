@@ -106,6 +106,11 @@ def predict(args: argparse.Namespace) -> int:
         raise ConfigError("no panel is named; give one with --panel FILE")
     panel, report = check_panel(path, sectors, data.panel)
     _warn(report.warnings())
+    completed = rankers[0].sectors.completed(panel)
+    if completed is not panel:
+        kept = int((completed.sectors >= 0).sum())
+        what = f"{kept:,} of {panel.num_stocks:,} tickers have those of the training, the others are of an unknown one"
+        _warn([f"{path} has no sectors: {what}"])
     until = rankers[0].learned_until
     if args.first is None and args.last is None and until is not None:
         sessions = sessions_after(panel, until)
@@ -208,7 +213,8 @@ def leak_check(args: argparse.Namespace) -> int:
     market = open_market(settings)
     found = look(
         market.panel,
-        names=market.features.names,
+        market.registry,
+        market.features.names,
         folds=market.folds,
         labels=market.labels,
         table=market.features,

@@ -25,7 +25,8 @@ class DataSettings:
     """What is read, and what a row of it is.
 
     `path` is a file of prices (Parquet or CSV), `sectors` a CSV of tickers and sectors; `panel` says what is done with
-    prices that cannot be right. A row is a stock of the day's universe, its `features` (empty: all that the panel
+    prices that cannot be right. `feature_modules` are Python files or modules whose features join the package's. A row
+    is a stock of the day's universe, its `features` (empty: all that the panel
     allows) over the last `sequence_length` sessions, each scaled within its own day by `scaling`. A stock with closes
     on fewer than `min_history` sessions of the look-back is no row; the others' missing values stand in the middle of
     their day. Labels are returns over `prediction_horizons` sessions from `delay` sessions after the day, learned as
@@ -36,6 +37,7 @@ class DataSettings:
     path: str | None = None
     sectors: str | None = None
     features: tuple[str, ...] = ()
+    feature_modules: tuple[str, ...] = ()
     sequence_length: int = setting(20, at_least=2, also=("seq_len", "lookback", "window"))
     prediction_horizons: tuple[int, ...] = setting((1, 5, 10, 20), at_least=1, not_empty=True, also=("horizons",))
     delay: int = setting(1, at_least=0)

@@ -11,6 +11,7 @@ from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.equities.evaluation.results import Evaluation
+from deepfm.equities.experiment.beforehand import refuse_unready
 from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, identity, settings_hash, train_fold
 from deepfm.equities.experiment.inside import inside_of
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
@@ -62,6 +63,7 @@ def run_experiment(
         RunError: the folder holds an experiment, or to resume another one than described.
     """
     resolve_device(settings.device)
+    refuse_unready(settings)
     if not resume:
         experiment.refuse_existing(overwrite)
         if experiment.config.exists() and not overwrite:
