@@ -161,17 +161,30 @@ def backtest(args: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from deepfm.equities.experiment.fold_run import settings_hash
     from deepfm.equities.experiment.market import open_market
     from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions
     from deepfm.equities.experiment.predictions import learned_until_of, read_predictions
+    from deepfm.equities.experiment.walk import experiment_settings
     from deepfm.equities.reports.tables import portfolio_table
-    from deepfm.errors import DataError
+    from deepfm.errors import DataError, RunError
     from deepfm.reporting import print_table
 
     folder, settings = _experiment(args)
+    if not args.predictions and settings_hash(settings) != settings_hash(experiment_settings(folder)):
+        raise RunError(
+            f"{folder.path} was trained by other settings than the --override asks for; change nothing but the section "
+            "evaluation, or trade a file of predictions"
+        )
+    predictions = read_predictions(args.predictions) if args.predictions else None
+    horizons = settings.data.prediction_horizons
+    if predictions is not None and predictions.horizons != horizons:
+        raise DataError(
+            f"{args.predictions} holds scores for the horizons {list(predictions.horizons)}, and "
+            f"data.prediction_horizons = {list(horizons)}; expected the same"
+        )
     market = open_market(settings)
-    if args.predictions:
-        predictions = read_predictions(args.predictions)
+    if predictions is not None:
         until = learned_until_of(args.predictions)
         if until is not None and (seen := predictions.dates <= np.datetime64(until)).any():
             raise DataError(

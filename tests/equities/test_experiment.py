@@ -288,6 +288,11 @@ class TestCommands:
         assert str(found.dates.min()) >= "2010-09-01"
         assert main(["equities", "backtest", str(folder)]) == 0
         assert "10 bp" in capsys.readouterr().out
+        horizons = ["--override", "data.prediction_horizons=[1]"]
+        assert main(["equities", "backtest", str(folder), *horizons]) == 2
+        assert "by other settings than the --override asks for" in capsys.readouterr().err
+        assert main(["equities", "backtest", str(folder), "--predictions", str(output), *horizons]) == 2
+        assert "holds scores for the horizons [1, 3], and" in capsys.readouterr().err
         assert main(["equities", "leak-check", "--override", *SMALL, f"data.path={panel_file}"]) == 0
         assert "no leak" in capsys.readouterr().out
 
