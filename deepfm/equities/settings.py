@@ -110,12 +110,17 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class EquitiesSettings:
-    """Everything that decides an experiment; `seeds` are one training each of every fold."""
+    """Everything that decides an experiment.
+
+    `seeds` are one training each of every fold; `analysis_seconds` is how long the analyser may look at the network
+    before the first one, 0 for not at all.
+    """
 
     task: str = setting(TASK, choices=(TASK,))
     seeds: tuple[int, ...] = setting((42,), at_least=0, at_most=2**32 - 1, not_empty=True)
     device: str = "auto"
     output_dir: str | None = None
+    analysis_seconds: float = setting(8.0, at_least=0)
     data: DataSettings = field(default_factory=DataSettings)
     split: WalkForwardSplit = field(default_factory=WalkForwardSplit)
     graph: GraphSettings = field(default_factory=GraphSettings)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from deepfm.equities.experiment.predictions import read_predictions
 from deepfm.equities.experiment.ranker import Ranker
 from deepfm.equities.experiment.walk import run_experiment
 from deepfm.equities.features import DEFAULT_FEATURES, Feature, compute_features, feature_registry
+from deepfm.equities.leakage.check import leak_check
 from deepfm.equities.panels.files import save_panel
 from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.settings import load_equities
 from deepfm.errors import ConfigError
 from deepfm.reporting import Document
-from tests.equities.made_panels import made_panel
+from tests.equities.made_panels import ROOT, made_panel
 
 SIZES = PlantedSettings(num_sessions=130, num_stocks=20, num_sectors=3, **dict.fromkeys(SIGNALS, 0.0))
 MODULE = '''
@@ -56,7 +58,8 @@ def peak(history):
     return -history.close / np.nanmax(history.close, axis=0)
 '''
 SMALL = (
-    "device=cpu", "seeds=[3]", "data.sequence_length=4", "data.prediction_horizons=[1]", "split.embargo=2",
+    "device=cpu", "analysis_seconds=0", "seeds=[3]", "data.sequence_length=4", "data.prediction_horizons=[1]",
+    "split.embargo=2",
     "data.features=[clv, body, irel5, surge]", "data.feature_modules=[my_features.py]", "split.n_splits=1",
     "split.test_sessions=20", "split.validation_sessions=10", "split.min_train=40", "model.hidden_size=4",
     "model.num_heads=1", "model.gat_heads=[1, 1]", "model.adaptive_normalization=off", "training.max_epochs=1",
@@ -163,6 +166,19 @@ def test_modules_that_cannot_be_used_get_a_sentence(tmp_path, monkeypatch, text,
     Path("wrong.py").write_text(text)
     with pytest.raises(ConfigError, match=words):
         feature_registry(["wrong.py"])
+
+
+def test_the_example_of_the_docs_computes(tmp_path):
+    text = (ROOT / "docs" / "equities.md").read_text()
+    (tmp_path / "my_features.py").write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0])
+    registry = feature_registry([str(tmp_path / "my_features.py")])
+    panel = made_panel(30, 4)
+    found = compute_features(panel, ["up_volume"], registry).column("up_volume")
+    rose = panel.close[1:] > panel.close[:-1]
+    known = np.isfinite(found[1:])
+    assert known.any()
+    assert ((found[1:] > 0) == rose)[known].all()
+    assert leak_check(panel, registry, ["up_volume"]).clean
 
 
 def test_a_module_that_is_nowhere_gets_a_sentence():

@@ -36,6 +36,7 @@ RULES = Rules(
         "seeds": "is luck, which no later run has",
         "device": "changes no result",
         "output_dir": "changes no result",
+        "analysis_seconds": "changes no result",
     },
     may_vary=("data.sequence_length", "data.scaling", "data.winsorise", "data.target"),
     of_the_place=("device", "output_dir", "data.path", "data.sectors"),

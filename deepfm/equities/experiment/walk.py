@@ -12,6 +12,7 @@ from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.equities.evaluation.results import Evaluation
 from deepfm.equities.experiment.beforehand import refuse_unready
+from deepfm.equities.experiment.examine import ANALYSIS, examine_before_training
 from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, identity, settings_hash, train_fold
 from deepfm.equities.experiment.inside import inside_of
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
@@ -60,6 +61,7 @@ def run_experiment(
 
     Raises:
         DeepFMError: anything that is wrong with the settings, the data or the device, before work starts.
+        AnalysisError: the analyser found a risk of priority 1 in the network.
         RunError: the folder holds an experiment, or to resume another one than described.
     """
     resolve_device(settings.device)
@@ -181,6 +183,7 @@ def _train_seeds(market: Market, fold: Fold, settings: EquitiesSettings, experim
             continue
         if inputs is None:
             inputs = fold_arrays(market, fold, settings)
+        examine_before_training(market, inputs, settings, fold.name, seed, experiment)
         own = dataclasses.replace(settings, seeds=(seed,), output_dir=None)
         train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
 
@@ -192,4 +195,5 @@ def _clear(experiment: RunFolder) -> None:
             RunFolder(path).create(overwrite=True)
             for name in (ABOUT, PREDICTIONS):
                 (path / name).unlink(missing_ok=True)
-    (experiment.path / EVALUATION).unlink(missing_ok=True)
+    for name in (EVALUATION, ANALYSIS):
+        (experiment.path / name).unlink(missing_ok=True)
