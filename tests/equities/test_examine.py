@@ -64,6 +64,7 @@ def test_options_of_a_person_s_own_models_are_refused(here, capsys):
 
 
 def test_a_network_with_a_critical_risk_is_not_trained(here, monkeypatch, capsys):
+    monkeypatch.setattr(analyse, "_cost", lambda measured, *_: measured)
     train = ["equities", "train", "--quiet", "--config", str(SMALLEST), "--override", *SMALL, "output_dir=run"]
     with monkeypatch.context() as patch:
         patch.setattr(ranker, "ATFT", Collapsed)
