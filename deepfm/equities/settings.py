@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from deepfm.engine.loop_settings import LoopSettings
+from deepfm.engine.loop_settings import LoopKnobs, LoopSettings
 from deepfm.engine.settings import build_settings, read_settings, setting
 from deepfm.equities.days.graph import GraphSettings
 from deepfm.equities.loss_settings import LossSettings
@@ -52,12 +52,12 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings(LossSettings):
+class TrainingSettings(LossSettings, LoopKnobs):
     """The parts of the loss, the batches, and the knobs of the engine's loop.
 
     `batch_size` counts days. With a `sharpe_weight` the days of a batch follow one another; without, they are drawn
-    from all. `weight_decay` is AdamW's, on matrices. The other settings are those of `LoopSettings`, where
-    `learning_rate` is called `lr` and `max_epochs` `num_epochs`.
+    from all. `weight_decay` is AdamW's, on matrices. What the engine calls `lr` and `num_epochs` is `learning_rate` and
+    `max_epochs` here.
     """
 
     batch_size: int = setting(8, at_least=1)
@@ -65,20 +65,8 @@ class TrainingSettings(LossSettings):
     learning_rate: float = setting(1e-3, above=0, also=("lr",))
     weight_decay: float = setting(0.01, at_least=0)
     optimizer: str = setting("adamw", choices=("adam", "adamw", "sgd"))
-    scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
     plateau_factor: float = setting(0.3, above=0, below=1)
-    plateau_patience: int = setting(1, at_least=0)
-    plateau_restore: bool = True
-    min_lr: float = setting(0.0, at_least=0)
-    min_delta: float = setting(0.0, at_least=0)
     warmup_steps: int = setting(50, at_least=0)
-    accumulation_steps: int = setting(1, at_least=1)
-    early_stopping_patience: int = setting(5, at_least=1, also=("early_stop_patience", "patience"))
-    gradient_clip_norm: float | None = setting(1.0, above=0)
-    precision: str = setting("fp32", choices=("fp32", "bf16"))
-    compile: bool = False
-    activation_checkpointing: bool = False
-    checkpoint_batches: int | None = setting(None, at_least=1)
 
     def __post_init__(self) -> None:
         """Refuse what the loss or the loop would refuse."""
