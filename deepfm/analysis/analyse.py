@@ -101,6 +101,7 @@ def analyze_subject(
     promises: Mapping[str, str] | None = None,
     dataset_rows: int | None = None,
     random_inputs: bool = False,
+    trials: bool = True,
     on_stage: Watch = lambda _: None,
 ) -> ModelReport:
     """As `analyze`, of a subject that is ready.
@@ -109,6 +110,8 @@ def analyze_subject(
         promises: what the data say of an input, by its name.
         dataset_rows: how many rows an epoch has.
         random_inputs: whether the inputs were drawn at random, so that nothing can be learned from them.
+        trials: whether the model is trained a little too, which takes most of the time; without, the report recommends
+            nothing, and no rule of priority 1 is missing.
     """
     if unknown := [switch for switch in switches if switch not in SWITCHES]:
         raise AnalysisError(f"switch {unknown[0]!r} is unknown; expected {', '.join(SWITCHES)}")
@@ -148,7 +151,7 @@ def analyze_subject(
     on_stage("invariances")
     invariances = measure_invariances(subject)
     measured = Measurements(about, counts, contract, flow, measure_parts(subject), invariances)
-    trains = subject.loss.trains and not random_inputs
+    trains = trials and subject.loss.trains and not random_inputs
     measured = _cost(measured, subject, part, budget, switches, dataset_rows)
     measured = replace(measured, loss_scale=part("loss by rows", lambda: measure_loss_scale(subject)))
     measured = replace(

@@ -1,10 +1,7 @@
 """How outputs become a scalar: losses by name, a person's own, a model's own, or a random projection."""
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from torch.utils._pytree import tree_flatten
 
 from deepfm.engine.settings import nearest
 from deepfm.errors import AnalysisError
+from deepfm.utils.modules import import_source
 
 
 def _like(output: Tensor, target: Tensor) -> Tensor:
@@ -116,24 +114,7 @@ def load_attribute(place: str) -> Any:
         AnalysisError: there is no such file, module or name, or importing it fails.
     """
     source, _, name = place.rpartition(":")
-    try:
-        if source.endswith(".py"):
-            path = Path(source)
-            if not path.is_file():
-                raise AnalysisError(f"{source} does not exist; expected file.py:name")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(source)
-    except AnalysisError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise AnalysisError(f"{source} cannot be imported: {type(error).__name__}: {reason}") from error
-    found = module
+    found = module = import_source(source, AnalysisError)
     for part in name.split("."):
         if not hasattr(found, part):
             public = [each for each in vars(module) if not each.startswith("_")]

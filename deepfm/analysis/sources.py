@@ -75,9 +75,7 @@ def open_source(
         if overrides:
             raise AnalysisError(f"--override goes with a run or a configuration; {what} is neither")
         return _named(what, loss, init, spec, device, batch_dim, name)
-    for option, value in (("--init", init), ("--spec", spec), ("--loss", loss)):
-        if value is not None:
-            raise AnalysisError(f"{option} goes with module:name; {what} says it all itself, so leave it out")
+    refuse_options(what, loss, init, spec)
     if path.is_dir():
         return _run(path, overrides, device, name)
     if path.suffix in (".yaml", ".yml"):
@@ -85,6 +83,17 @@ def open_source(
     raise AnalysisError(
         f"{what} is no run folder, no configuration (.yaml), no module:name and no file.py:name; name one of them"
     )
+
+
+def refuse_options(what: str, loss: str | None, init: str | None, spec: str | None) -> None:
+    """Refuse what goes with a person's own class or function alone.
+
+    Raises:
+        AnalysisError: an option is given for a run or a configuration.
+    """
+    for option, value in (("--init", init), ("--spec", spec), ("--loss", loss)):
+        if value is not None:
+            raise AnalysisError(f"{option} goes with module:name; {what} says it all itself, so leave it out")
 
 
 def experiment_source(

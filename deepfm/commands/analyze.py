@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Analyse, print a summary, and write what is asked for."""
     from deepfm.analysis.analyse import analyze_subject
     from deepfm.analysis.report import read_report
-    from deepfm.analysis.sources import open_source
+    from deepfm.analysis.sources import open_source, refuse_options
     from deepfm.errors import AnalysisError
     from deepfm.reporting import print_table
     from deepfm.utils.logging import configure_console
@@ -52,16 +52,22 @@ def run(args: argparse.Namespace) -> int:
     if not args.budget > 0:
         raise AnalysisError(f"--budget {args.budget} leaves no time; expected seconds above 0")
     earlier = None if args.diff is None else read_report(args.diff)
-    source = open_source(
-        args.model,
-        loss=args.loss,
-        init=args.init,
-        spec=args.spec,
-        overrides=args.override,
-        device=args.device,
-        batch_dim=args.batch_dim,
-        name=args.name,
-    )
+    if _ranks_stocks(args.model):
+        from deepfm.equities.experiment.examine import network_source
+
+        refuse_options(args.model, args.loss, args.init, args.spec)
+        source = network_source(args.model, args.override, args.device, args.name)
+    else:
+        source = open_source(
+            args.model,
+            loss=args.loss,
+            init=args.init,
+            spec=args.spec,
+            overrides=args.override,
+            device=args.device,
+            batch_dim=args.batch_dim,
+            name=args.name,
+        )
     report = analyze_subject(
         source.subject,
         budget=args.budget,
@@ -80,6 +86,18 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         _write(report, args.output)
     return int(args.fail_on is not None and report.assessment in FAIL_ON[args.fail_on])
+
+
+def _ranks_stocks(model: str) -> bool:
+    """Whether a configuration's, or a run's, `task` is `deepfm equities`."""
+    from pathlib import Path
+
+    from deepfm.engine.run import RunFolder
+    from deepfm.engine.settings import read_settings
+
+    path = Path(model)
+    config = RunFolder(path).config if path.is_dir() else path
+    return config.suffix in (".yaml", ".yml") and config.is_file() and read_settings(config).get("task") == "equities"
 
 
 def _tell(stage: str) -> None:

@@ -14,21 +14,24 @@ if TYPE_CHECKING:
 RUNS_DIR = "outputs"
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--config` and `--override`."""
+OF_CLICKS = "training.lr=0.01 or dnn.hidden_units=[256,128]"
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, example: str = OF_CLICKS) -> None:
+    """`--config` and `--override`; `example` is of settings that the command has."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, see configs/; left out: the defaults")
-    add_override_argument(parser)
+    add_override_argument(parser, example)
 
 
-def add_override_argument(parser: argparse.ArgumentParser) -> None:
-    """`--override key=value …`."""
+def add_override_argument(parser: argparse.ArgumentParser, example: str = OF_CLICKS) -> None:
+    """`--override key=value …`; `example` is of settings that the command has."""
     parser.add_argument(
         "--override",
         metavar="KEY=VALUE",
         nargs="+",
         action="extend",
         default=[],
-        help="settings that beat the configuration's, such as training.lr=0.01 or dnn.hidden_units=[256,128]",
+        help=f"settings that beat the configuration's, such as {example}",
     )
 
 

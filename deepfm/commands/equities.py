@@ -6,6 +6,7 @@ from deepfm.commands import tune
 from deepfm.commands.arguments import RUNS_DIR, add_config_arguments, add_override_argument, add_quiet_argument
 
 HELP = "Rank the stocks of a day: panels of prices, walk-forward training, honest evaluation."
+EXAMPLE = "training.learning_rate=0.001 or model.hidden_size=64"
 ACTIONS = {
     "panel": "build, check or generate a panel of prices",
     "train": "train all folds and seeds of a walk-forward experiment, and measure their tests once",
@@ -38,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("build", "synth"):
         panels[name].add_argument("-o", "--output", metavar="FILE", required=True, help="the panel, Parquet")
     panels["synth"].add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
-    add_override_argument(panels["synth"])
+    add_override_argument(panels["synth"], "num_stocks=200 or own=0.3")
 
     for name in ("train", "baselines", "leak-check"):
-        add_config_arguments(made[name])
+        add_config_arguments(made[name], EXAMPLE)
     made["train"].add_argument("--resume", metavar="DIR", help="go on with an experiment, by its own configuration")
     made["train"].add_argument("--overwrite", action="store_true", help="replace the experiment that stands there")
     made["train"].add_argument("--folds", nargs="+", default=[], metavar="NAME", help="only these, such as 2013 2014")
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["predict"].add_argument("-o", "--output", metavar="FILE", required=True, help="the predictions, Parquet")
     for name in ("evaluate", "backtest", "report"):
         made[name].add_argument("run", metavar="RUN", help="an experiment's folder")
-        add_override_argument(made[name])
+        add_override_argument(made[name], "evaluation.share=0.2 or evaluation.costs=[0,10]")
     made["evaluate"].add_argument("--json", metavar="FILE", help="all figures")
     made["backtest"].add_argument(
         "--predictions", metavar="FILE", help="of `deepfm equities predict`, instead of its own"
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["baselines"].add_argument("-o", "--output", metavar="DIR", help="where their scores are kept")
     made["baselines"].add_argument("--json", metavar="FILE", help="all figures")
     made["leak-check"].add_argument("--json", metavar="FILE", help="all figures")
-    tune.add_arguments(made["tune"])
+    tune.add_arguments(made["tune"], EXAMPLE)
     made["smoke"].add_argument(
         "--folder",
         default=f"{RUNS_DIR}/equities/smoke",

@@ -136,6 +136,11 @@ def predict(args: argparse.Namespace) -> int:
         raise ConfigError("no panel is named; give one with --panel FILE")
     panel, report = check_panel(path, sectors, data.panel)
     _warn(report.warnings())
+    completed = rankers[0].sectors.completed(panel)
+    if completed is not panel:
+        kept = int((completed.sectors >= 0).sum())
+        what = f"{kept:,} of {panel.num_stocks:,} tickers have those of the training, the others are of an unknown one"
+        _warn([f"{path} has no sectors: {what}"])
     until = rankers[0].learned_until
     if args.first is None and args.last is None and until is not None:
         sessions = sessions_after(panel, until)
@@ -186,17 +191,30 @@ def backtest(args: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from deepfm.equities.experiment.fold_run import settings_hash
     from deepfm.equities.experiment.market import open_market
     from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions
     from deepfm.equities.experiment.predictions import learned_until_of, read_predictions
+    from deepfm.equities.experiment.walk import experiment_settings
     from deepfm.equities.reports.tables import portfolio_table
-    from deepfm.errors import DataError
+    from deepfm.errors import DataError, RunError
     from deepfm.reporting import print_table
 
     folder, settings = _experiment(args)
+    if not args.predictions and settings_hash(settings) != settings_hash(experiment_settings(folder)):
+        raise RunError(
+            f"{folder.path} was trained by other settings than the --override asks for; change nothing but the section "
+            "evaluation, or trade a file of predictions"
+        )
+    predictions = read_predictions(args.predictions) if args.predictions else None
+    horizons = settings.data.prediction_horizons
+    if predictions is not None and predictions.horizons != horizons:
+        raise DataError(
+            f"{args.predictions} holds scores for the horizons {list(predictions.horizons)}, and "
+            f"data.prediction_horizons = {list(horizons)}; expected the same"
+        )
     market = open_market(settings)
-    if args.predictions:
-        predictions = read_predictions(args.predictions)
+    if predictions is not None:
         until = learned_until_of(args.predictions)
         if until is not None and (seen := predictions.dates <= np.datetime64(until)).any():
             raise DataError(
@@ -238,7 +256,8 @@ def leak_check(args: argparse.Namespace) -> int:
     market = open_market(settings)
     found = look(
         market.panel,
-        names=market.features.names,
+        market.registry,
+        market.features.names,
         folds=market.folds,
         labels=market.labels,
         table=market.features,

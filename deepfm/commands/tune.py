@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from deepfm.commands.arguments import (
+    OF_CLICKS,
     RUNS_DIR,
     add_override_argument,
     add_quiet_argument,
@@ -18,8 +19,8 @@ HELP = "Search for settings on the validation split, and train the best ones to 
 SAMPLERS, PRUNERS = ("tpe", "random", "grid"), ("median", "hyperband", "none")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+def add_arguments(parser: argparse.ArgumentParser, example: str = OF_CLICKS) -> None:
+    """Declare the arguments; `example` is of settings that may be overridden."""
     parser.add_argument(
         "config",
         metavar="CONFIG",
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a YAML file with the settings that stay and, below tune:, those that are varied; left out: the defaults "
         "and the space of the package",
     )
-    add_override_argument(parser)
+    add_override_argument(parser, example)
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="how many the study has in all (20)")
     parser.add_argument("--metric", help="what trials are judged by (training.metric of the configuration)")
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="where values come from (tpe)")

@@ -7,8 +7,8 @@ from deepfm.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class LoopSettings:
-    """The knobs of the loop, for any task.
+class LoopKnobs:
+    """The knobs of the loop that every task calls alike.
 
     `plateau_patience` epochs in a row without improvement are let pass, as in torch's `ReduceLROnPlateau`; the next
     one cuts the learning rate by `plateau_factor`, to no less than `min_lr`, and goes back to the best weights
@@ -18,8 +18,6 @@ class LoopSettings:
     so many batches and the rest of their optimizer step; None for after epochs only.
     """
 
-    num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
-    lr: float = setting(1e-3, above=0, also=("learning_rate",))
     optimizer: str = setting("adam", choices=("adam", "adamw", "sgd"))
     scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
     plateau_factor: float = setting(0.1, above=0, below=1)
@@ -43,3 +41,11 @@ class LoopSettings:
                 "training.compile and training.activation_checkpointing are both true; expected at most one, as "
                 "compiled code plans its own memory"
             )
+
+
+@dataclass(frozen=True)
+class LoopSettings(LoopKnobs):
+    """The knobs of the loop, for any task: `lr` and `num_epochs`, which a task may call otherwise, and `LoopKnobs`."""
+
+    num_epochs: int = setting(50, at_least=1, also=("epochs", "max_epochs"))
+    lr: float = setting(1e-3, above=0, also=("learning_rate",))

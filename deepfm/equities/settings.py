@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from deepfm.engine.loop_settings import LoopSettings
+from deepfm.engine.loop_settings import LoopKnobs, LoopSettings
 from deepfm.engine.settings import build_settings, read_settings, setting
 from deepfm.equities.days.graph import GraphSettings
 from deepfm.equities.loss_settings import LossSettings
@@ -26,7 +26,8 @@ class DataSettings:
     """What is read, and what a row of it is.
 
     `path` is a file of prices (Parquet or CSV), `sectors` a CSV of tickers and sectors; `panel` says what is done with
-    prices that cannot be right. A row is a stock of the day's universe, its `features` (empty: all that the panel
+    prices that cannot be right. `feature_modules` are Python files or modules whose features join the package's. A row
+    is a stock of the day's universe, its `features` (empty: all that the panel
     allows) over the last `sequence_length` sessions, each scaled within its own day by `scaling`. A stock with closes
     on fewer than `min_history` sessions of the look-back is no row; the others' missing values stand in the middle of
     their day. Labels are returns over `prediction_horizons` sessions from `delay` sessions after the day, learned as
@@ -37,6 +38,7 @@ class DataSettings:
     path: str | None = None
     sectors: str | None = None
     features: tuple[str, ...] = ()
+    feature_modules: tuple[str, ...] = ()
     sequence_length: int = setting(20, at_least=2, also=("seq_len", "lookback", "window"))
     prediction_horizons: tuple[int, ...] = setting((1, 5, 10, 20), at_least=1, not_empty=True, also=("horizons",))
     delay: int = setting(1, at_least=0)
@@ -51,12 +53,12 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings(LossSettings):
+class TrainingSettings(LossSettings, LoopKnobs):
     """The parts of the loss, the batches, and the knobs of the engine's loop.
 
     `batch_size` counts days. With a `sharpe_weight` the days of a batch follow one another; without, they are drawn
-    from all. `weight_decay` is AdamW's, on matrices. The other settings are those of `LoopSettings`, where
-    `learning_rate` is called `lr` and `max_epochs` `num_epochs`.
+    from all. `weight_decay` is AdamW's, on matrices. What the engine calls `lr` and `num_epochs` is `learning_rate` and
+    `max_epochs` here.
     """
 
     batch_size: int = setting(8, at_least=1)
@@ -64,20 +66,8 @@ class TrainingSettings(LossSettings):
     learning_rate: float = setting(1e-3, above=0, also=("lr",))
     weight_decay: float = setting(0.01, at_least=0)
     optimizer: str = setting("adamw", choices=("adam", "adamw", "sgd"))
-    scheduler: str = setting("reduce_on_plateau", choices=("reduce_on_plateau", "cosine", "none"))
     plateau_factor: float = setting(0.3, above=0, below=1)
-    plateau_patience: int = setting(1, at_least=0)
-    plateau_restore: bool = True
-    min_lr: float = setting(0.0, at_least=0)
-    min_delta: float = setting(0.0, at_least=0)
     warmup_steps: int = setting(50, at_least=0)
-    accumulation_steps: int = setting(1, at_least=1)
-    early_stopping_patience: int = setting(5, at_least=1, also=("early_stop_patience", "patience"))
-    gradient_clip_norm: float | None = setting(1.0, above=0)
-    precision: str = setting("fp32", choices=("fp32", "bf16"))
-    compile: bool = False
-    activation_checkpointing: bool = False
-    checkpoint_batches: int | None = setting(None, at_least=1)
 
     def __post_init__(self) -> None:
         """Refuse what the loss or the loop would refuse."""
@@ -131,12 +121,17 @@ class AblationSettings:
 
 @dataclass(frozen=True)
 class EquitiesSettings:
-    """Everything that decides an experiment; `seeds` are one training each of every fold."""
+    """Everything that decides an experiment.
+
+    `seeds` are one training each of every fold; `analysis_seconds` is how long the analyser may look at the network
+    before the first one, 0 for not at all.
+    """
 
     task: str = setting(TASK, choices=(TASK,))
     seeds: tuple[int, ...] = setting((42,), at_least=0, at_most=2**32 - 1, not_empty=True)
     device: str = "auto"
     output_dir: str | None = None
+    analysis_seconds: float = setting(8.0, at_least=0)
     data: DataSettings = field(default_factory=DataSettings)
     split: WalkForwardSplit = field(default_factory=WalkForwardSplit)
     graph: GraphSettings = field(default_factory=GraphSettings)

@@ -23,7 +23,7 @@ from deepfm.tuning.space import flat_settings, with_values
 
 optuna = pytest.importorskip("optuna")
 TINY = {
-    "task": "equities", "device": "cpu", "seeds": [1],
+    "task": "equities", "device": "cpu", "analysis_seconds": 0, "seeds": [1],
     "data": {"sequence_length": 4, "prediction_horizons": [1], "features": ["clv", "ret1"]},
     "split": {"n_splits": 1, "test_sessions": 20, "validation_sessions": 10, "min_train": 30, "embargo": 2},
     "graph": {"enabled": False},

@@ -12,7 +12,7 @@ from deepfm.equities.evaluation.evaluate import evaluate
 from deepfm.equities.evaluation.sharpe import deflated_sharpe
 from deepfm.equities.labels import forward_returns
 from deepfm.equities.reports.graph import day_graph
-from deepfm.equities.reports.plots import decimal_years
+from deepfm.equities.reports.plots import date_ticks, decimal_years
 from deepfm.equities.reports.report import DayGraph, Inside, build_report
 from deepfm.errors import DataError
 from deepfm.reporting import Figure, render_html, render_markdown
@@ -238,3 +238,22 @@ def test_a_graph_that_does_not_fit_is_refused():
         day_graph(np.zeros((3, 2), int), np.zeros(2), np.zeros(4, int), ("iron",), "A day")
     with pytest.raises(DataError, match="an edge names stock 9 of 4"):
         day_graph(np.array([[0], [9]]), np.zeros(1), np.zeros(4, int), ("iron",), "A day")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        ("2013-01-02", "2017-12-08", ["2013", "2014", "2015", "2016", "2017"]),
+        ("2001-01-02", "2017-12-08", ["2003", "2006", "2009", "2012", "2015"]),
+        ("2012-06-05", "2013-03-20", ["2012-07", "2012-09", "2012-11", "2013-01", "2013-03"]),
+        ("2013-01-30", "2013-03-20", ["2013-02", "2013-03"]),
+        ("2013-03-04", "2013-03-08", ["2013-03-04", "2013-03-05", "2013-03-07", "2013-03-08"]),
+        ("2013-03-04", "2013-03-04", ["2013-03-04"]),
+    ],
+)
+def test_a_date_axis_names_two_times_or_more_whatever_its_length(first, last, words):
+    dates = np.arange(np.datetime64(first), np.datetime64(last) + 1)
+    ticks, names = date_ticks(dates)
+    assert len(ticks) == len(names)
+    assert (ticks <= dates[-1]).all()
+    assert names == words

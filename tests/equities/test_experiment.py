@@ -29,7 +29,8 @@ from deepfm.reporting import Document
 
 SIZES = PlantedSettings(num_sessions=210, num_stocks=20, **{**dict.fromkeys(SIGNALS, 0.0), "own": 0.4})
 SMALL = (
-    "device=cpu", "seeds=[3, 4]", "data.sequence_length=6", "data.prediction_horizons=[1, 3]", "split.embargo=4",
+    "device=cpu", "analysis_seconds=0", "seeds=[3, 4]", "data.sequence_length=6", "data.prediction_horizons=[1, 3]",
+    "split.embargo=4",
     "data.features=[clv, ret1, vshock]", "split.n_splits=2", "split.test_sessions=25", "split.validation_sessions=12",
     "split.min_train=40", "model.hidden_size=8", "model.num_heads=2", "model.gat_heads=[2, 2]",
     "model.adaptive_normalization=off", "graph.min_correlation=0.2", "training.max_epochs=2", "training.batch_size=24",
@@ -288,6 +289,11 @@ class TestCommands:
         assert str(found.dates.min()) >= "2010-09-01"
         assert main(["equities", "backtest", str(folder)]) == 0
         assert "10 bp" in capsys.readouterr().out
+        horizons = ["--override", "data.prediction_horizons=[1]"]
+        assert main(["equities", "backtest", str(folder), *horizons]) == 2
+        assert "by other settings than the --override asks for" in capsys.readouterr().err
+        assert main(["equities", "backtest", str(folder), "--predictions", str(output), *horizons]) == 2
+        assert "holds scores for the horizons [1, 3], and" in capsys.readouterr().err
         assert main(["equities", "leak-check", "--override", *SMALL, f"data.path={panel_file}"]) == 0
         assert "no leak" in capsys.readouterr().out
 

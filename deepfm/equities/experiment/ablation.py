@@ -58,7 +58,8 @@ def arm_of(settings: EquitiesSettings, part: str, kind: str) -> Arm:
         state = "on" if on else "off"
         changed: dict[str, Any] = {MODULES[part]: on}
         model = dataclasses.replace(model, **changed)
-    return Arm(part, state, dataclasses.replace(settings, model=model, graph=graph, ablation=AblationSettings()))
+    changes: dict[str, Any] = {"ablation": AblationSettings(), "analysis_seconds": 0}  # the whole network was looked at
+    return Arm(part, state, dataclasses.replace(settings, model=model, graph=graph, **changes))
 
 
 def possible_arms(settings: EquitiesSettings) -> tuple[Arm, ...]:

@@ -19,6 +19,7 @@ from deepfm.equities.experiment.market import FoldArrays, Market
 from deepfm.equities.experiment.predictions import Predictions, read_predictions, write_predictions
 from deepfm.equities.experiment.ranker import Ranker, untrained_ranker
 from deepfm.equities.experiment.task import RankingTask
+from deepfm.equities.features.own import module_hashes
 from deepfm.equities.losses import CombinedLoss
 from deepfm.equities.settings import METRIC, EquitiesSettings
 from deepfm.equities.walk_forward import Fold
@@ -50,6 +51,9 @@ def identity(market: Market, fold: Fold, settings: EquitiesSettings, seed: int) 
 def settings_hash(settings: EquitiesSettings) -> str:
     """A short hash of all settings that decide what is trained."""
     plain = {name: value for name, value in settings_to_dict(settings).items() if name in DECIDING}
+    modules = plain["data"].pop("feature_modules")
+    if modules:  # by what is in them; without any, a configuration is what it was before it could have some
+        plain["data"]["feature_modules"] = list(module_hashes(modules).values())
     for section, name in OF_THE_PLACE:
         plain[section] = {key: value for key, value in plain[section].items() if key != name}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

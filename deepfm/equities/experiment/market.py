@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from deepfm.equities.days.arrays import DayArrays, Sessions, rankable
 from deepfm.equities.days.graph import TrailingGraphs
-from deepfm.equities.features import FeatureTable, compute_features
+from deepfm.equities.experiment.beforehand import known_features
+from deepfm.equities.features import DEFAULT_FEATURES, FeatureRegistry, FeatureTable, compute_features
 from deepfm.equities.features.scaling import CrossSectionalScaler
 from deepfm.equities.labels import Labels, forward_returns
 from deepfm.equities.panels.files import check_panel
@@ -37,6 +38,7 @@ class Market:
         folds: in the order of their tests.
         rows: which stocks of a session are ranked, `(T, N)`.
         about: the data's name, hash and source, as every output carries it.
+        registry: where the features were looked up.
     """
 
     panel: Panel
@@ -45,6 +47,7 @@ class Market:
     folds: tuple[Fold, ...]
     rows: NDArray[np.bool_]
     about: dict[str, str]
+    registry: FeatureRegistry = DEFAULT_FEATURES
 
     def __repr__(self) -> str:
         return f"Market({self.panel!r}, {len(self.features.names)} features, {len(self.folds)} folds)"
@@ -96,17 +99,34 @@ def open_market(settings: EquitiesSettings, *, without_tests: bool = False) -> M
     data = settings.data
     if data.path is None:
         raise ConfigError("data.path is not set; name a file of prices, such as --override data.path=prices.parquet")
+    registry = known_features(data)
     panel, report = check_panel(data.path, data.sectors, data.panel)
     for warning in report.warnings():
         log.warning("%s: %s", data.path, warning)
-    return market_of(panel, settings, about_data(data), without_tests=without_tests)
+    return market_of(panel, settings, about_data(data), without_tests=without_tests, registry=registry)
 
 
 def market_of(
-    panel: Panel, settings: EquitiesSettings, about: dict[str, str], *, without_tests: bool = False
+    panel: Panel,
+    settings: EquitiesSettings,
+    about: dict[str, str],
+    *,
+    without_tests: bool = False,
+    registry: FeatureRegistry | None = None,
 ) -> Market:
-    """What follows from a panel; the arguments and errors are those of `open_market`, and `about` names the data."""
+    """What follows from a panel.
+
+    Args:
+        panel: the prices.
+        settings, without_tests: as of `open_market`.
+        about: names the data.
+        registry: where features are looked up; by default the package's and those of `data.feature_modules`.
+
+    Raises:
+        ConfigError, DataError: as `open_market`.
+    """
     data, horizons = settings.data, settings.data.prediction_horizons
+    registry = known_features(data, registry)
     folds = tuple(settings.split.folds(panel.sessions, horizons, data.delay))
     if without_tests:
         first = folds[0]
@@ -117,11 +137,12 @@ def market_of(
         folds = (dataclasses.replace(first, test=first.test[:0]),)
     return Market(
         panel,
-        compute_features(panel, data.features or None),
+        compute_features(panel, data.features or None, registry),
         forward_returns(panel, horizons, data.delay),
         folds,
         rows_of(panel, data),
         about,
+        registry,
     )
 
 

@@ -13,6 +13,7 @@ from deepfm.equities.days.graph import TrailingGraphs
 from deepfm.equities.experiment.predictions import Predictions
 from deepfm.equities.experiment.ranker import ABOUT, Ranker
 from deepfm.equities.experiment.walk import experiment_settings
+from deepfm.equities.features import FeatureRegistry
 from deepfm.equities.labels import rank_within_day
 from deepfm.equities.panels.panel import Panel
 from deepfm.errors import DataError, RunError
@@ -21,22 +22,30 @@ CHUNK_SESSIONS = 250  # whose features are held at once
 CPU = torch.device("cpu")
 
 
-def load_rankers(folder: str | Path, device: torch.device = CPU) -> list[Ranker]:
+def load_rankers(
+    folder: str | Path, device: torch.device = CPU, registry: FeatureRegistry | None = None
+) -> list[Ranker]:
     """The rankers of a folder: that of a fold and seed, or of an experiment those of its last trained fold.
+
+    Args:
+        folder: of either.
+        device: where the networks are put.
+        registry: as of `Ranker.load`.
 
     Raises:
         RunError: the folder holds neither.
+        ConfigError: as of `Ranker.load`.
     """
     run = RunFolder(folder)
     if (run.path / ABOUT).exists():
-        return [Ranker.load(run, device)]
+        return [Ranker.load(run, device, registry)]
     settings = experiment_settings(run)
     trained = sorted(path for path in run.path.glob("fold-*") if any(path.glob(f"seed-*/{ABOUT}")))
     if not trained:
         raise RunError(f"{run.path} holds no trained fold; expected a folder that `deepfm equities train` wrote")
     last = max(trained, key=lambda path: _begins(path))
     return [
-        Ranker.load(RunFolder(last / f"seed-{seed}"), device)
+        Ranker.load(RunFolder(last / f"seed-{seed}"), device, registry)
         for seed in settings.seeds
         if (last / f"seed-{seed}" / ABOUT).exists()
     ]
@@ -46,7 +55,8 @@ def predict(rankers: Sequence[Ranker], panel: Panel, sessions: Sessions) -> Iter
     """Rank the stocks of some sessions, a day at a time.
 
     What is said of a session depends on nothing after it, and not on which others are asked for. The scores of several
-    rankers, seeds of one fold, are the means of their ranks within the day; their quantiles are means.
+    rankers, seeds of one fold, are the means of their ranks within the day; their quantiles are means. Stocks of a
+    panel that knows no sector have those of the training.
 
     Args:
         rankers: of one fold.
@@ -56,6 +66,7 @@ def predict(rankers: Sequence[Ranker], panel: Panel, sessions: Sessions) -> Iter
     Raises:
         DataError: a session has too few before it.
     """
+    panel = rankers[0].sectors.completed(panel)
     graphs = TrailingGraphs(panel, rankers[0].settings.graph)
     for part in np.split(sessions, np.flatnonzero(np.diff(sessions // CHUNK_SESSIONS)) + 1):
         if len(part):

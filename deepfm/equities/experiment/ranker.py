@@ -1,19 +1,26 @@
 """A trained network with all that it needs to rank stocks: saved with a fold, loaded to predict."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deepfm.engine.run import RunFolder
 from deepfm.equities.days.arrays import DayArrays, Sessions, rankable
 from deepfm.equities.days.graph import TrailingGraphs
 from deepfm.equities.experiment.market import FoldArrays, Market
 from deepfm.equities.experiment.predictions import Predictions
-from deepfm.equities.features import DEFAULT_FEATURES, FeatureTable, compute_features
+from deepfm.equities.experiment.sectors import KnownSectors
+from deepfm.equities.features import (
+    DEFAULT_FEATURES,
+    FeatureRegistry,
+    FeatureTable,
+    compute_features,
+    feature_registry,
+)
+from deepfm.equities.features.own import module_hashes, refuse_changed
 from deepfm.equities.features.scaling import CrossSectionalScaler
 from deepfm.equities.network import ATFT
 from deepfm.equities.panels.panel import Panel
@@ -39,8 +46,9 @@ class Ranker:
         model: the network.
         scaler: fitted on the fold's training sessions.
         settings: of the experiment.
-        sector_names: whose places the network's sectors are.
+        sectors: what the training knew of them.
         about: fold, seed and data, which every output carries.
+        registry: where its features are looked up.
         learned_until: the last session of its training and validation, as ISO text; None where it is not known.
     """
 
@@ -49,13 +57,14 @@ class Ranker:
         model: ATFT,
         scaler: CrossSectionalScaler,
         settings: EquitiesSettings,
-        sector_names: Sequence[str],
+        sectors: KnownSectors,
         about: dict[str, str],
+        registry: FeatureRegistry = DEFAULT_FEATURES,
         learned_until: str | None = None,
     ) -> None:
         self.model, self.scaler, self.settings = model, scaler, settings
-        self.sector_names, self.about = tuple(sector_names), about
-        self.learned_until = learned_until
+        self.sectors, self.about = sectors, about
+        self.registry, self.learned_until = registry, learned_until
 
     def __repr__(self) -> str:
         return (
@@ -64,33 +73,42 @@ class Ranker:
 
     def save(self, run: RunFolder) -> None:
         """Write `best.safetensors` and `ranker.json`."""
-        write_json(
-            run.path / ABOUT,
-            {"scaler": self.scaler.state_dict(), "sector_names": list(self.sector_names), "about": self.about},
-        )
+        modules = module_hashes(self.settings.data.feature_modules)
+        about = {"about": self.about, "feature_modules": modules}
+        write_json(run.path / ABOUT, {"scaler": self.scaler.state_dict(), **self.sectors.to_dict(), **about})
         run.save_weights(self.model.state_dict(), self.about)
 
     @classmethod
-    def load(cls, run: RunFolder, device: torch.device = CPU) -> "Ranker":
+    def load(cls, run: RunFolder, device: torch.device = CPU, registry: FeatureRegistry | None = None) -> "Ranker":
         """What `save` wrote beside the run's configuration.
+
+        Args:
+            run: a fold's folder.
+            device: where the network is put.
+            registry: where its features are looked up; by default the package's and those of `data.feature_modules`.
 
         Raises:
             RunError: a file is missing.
+            ConfigError: a feature of the training is not known here, or its module is gone or has changed.
             CheckpointError: the weights are damaged, or of another network.
         """
         settings = load_equities(run.require("config", "weights").config)
         state: dict[str, Any] = read_json(run.path / ABOUT, "ranker")
         scaler = CrossSectionalScaler.from_state(state["scaler"])
-        groups = DEFAULT_FEATURES.select(scaler.names)
+        if registry is None:
+            refuse_changed(state.get("feature_modules", {}), settings.data.feature_modules)
+            registry = feature_registry(settings.data.feature_modules)
+        groups = registry.select(scaler.names)
         empty = np.zeros((0, 0, len(scaler.names)), np.float32)
         table = FeatureTable(empty, scaler.names, tuple(one.group for one in groups.features), (0,) * len(scaler.names))
-        model = build_network(settings, table, len(state["sector_names"]), seed=0)
+        sectors = KnownSectors.from_dict(state)
+        model = build_network(settings, table, len(sectors.names), seed=0)
         try:
             model.load_state_dict(run.load_weights(state["about"]))
         except RuntimeError as error:
             raise CheckpointError(f"{run.weights} does not fit the run's configuration; train again") from error
         until = learned_until(run) if run.finished else None
-        return cls(model.to(device).eval(), scaler, settings, state["sector_names"], state["about"], until)
+        return cls(model.to(device).eval(), scaler, settings, sectors, state["about"], registry, until)
 
     def predict_days(self, panel: Panel, arrays: DayArrays, sessions: Sessions) -> Iterator[Predictions]:
         """Rank the stocks of sessions whose windows are in arrays, a day at a time."""
@@ -123,16 +141,16 @@ class Ranker:
                 f"{panel.sessions[first]} has {first} sessions before it; expected at least "
                 f"{data.sequence_length - 1}, the sequence_length less one; give a panel that begins earlier"
             )
-        lookback = DEFAULT_FEATURES.select(self.scaler.names).lookback
+        lookback = self.registry.select(self.scaler.names).lookback
         earliest = max(0, begin - lookback)
         part = panel.between(earliest, last)
-        table = compute_features(part, self.scaler.names)
+        table = compute_features(part, self.scaler.names, self.registry)
         table = dataclasses.replace(table, values=table.values[begin - earliest :])
         rows = rankable(part.close, part.eligible, data.sequence_length, data.min_history)[begin - earliest :]
         return DayArrays(
             self.scaler.transform(table, part.eligible[begin - earliest :]).astype(data.store, copy=False),
             rows,
-            known_sectors(panel, self.sector_names),
+            self.sectors.places(panel),
             data.sequence_length,
             len(data.prediction_horizons),
             graphs=graphs or TrailingGraphs(panel, self.settings.graph),
@@ -156,14 +174,7 @@ def build_network(settings: EquitiesSettings, features: FeatureTable, num_sector
 
 def untrained_ranker(market: Market, inputs: FoldArrays, settings: EquitiesSettings, fold: str, seed: int) -> Ranker:
     """A ranker whose network is drawn from a seed, for a fold of a market."""
-    names = market.panel.sector_names
-    model = build_network(settings, market.features, len(names), seed)
+    sectors = KnownSectors.of_panel(market.panel)
+    model = build_network(settings, market.features, len(sectors.names), seed)
     about = {"data": market.about["hash"], "fold": fold, "seed": str(seed)}
-    return Ranker(model, inputs.scaler, settings, names, about)
-
-
-def known_sectors(panel: Panel, sector_names: Sequence[str]) -> NDArray[np.int64]:
-    """Each stock's place among the sectors of a training; -1 where it is unknown, or was to the training."""
-    place = {name: at for at, name in enumerate(sector_names)}
-    of_names = np.array([place.get(name, -1) for name in panel.sector_names] + [-1], np.int64)
-    return of_names[panel.sectors]
+    return Ranker(model, inputs.scaler, settings, sectors, about, market.registry)

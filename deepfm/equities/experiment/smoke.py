@@ -13,6 +13,7 @@ PLANTED = PlantedSettings(
 )
 SETTINGS = (
     "device=cpu",
+    "analysis_seconds=1",
     "data.sequence_length=10",
     "data.prediction_horizons=[1, 5]",
     "data.features=[ret1, ret5, ret20, clv, intra, vshock, range, vol20]",

@@ -12,6 +12,7 @@ from deepfm.engine.loop import Observer, fit
 from deepfm.engine.progress import progress_observers
 from deepfm.engine.run import RunFolder
 from deepfm.engine.settings import settings_to_dict
+from deepfm.equities.experiment.beforehand import refuse_unready
 from deepfm.equities.experiment.fold_run import identity, ranking_task, settings_hash
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
 from deepfm.equities.experiment.ranker import untrained_ranker
@@ -38,6 +39,7 @@ RULES = Rules(
         "seeds": "is luck, which no later run has",
         "device": "changes no result",
         "output_dir": "changes no result",
+        "analysis_seconds": "changes no result",
     },
     may_vary=("data.sequence_length", "data.scaling", "data.winsorise", "data.target"),
     of_the_place=("device", "output_dir", "data.path", "data.sectors"),
@@ -92,10 +94,11 @@ class StockRanking(Subject):
         return load_equities(path, overrides)
 
     def check(self, config: EquitiesSettings) -> None:
-        """Find a device that is not there, or a panel that is not named."""
+        """Find a device that is not there, a panel that is not named, and what else needs no data to be seen."""
         resolve_device(config.device)
         if config.data.path is None:
             raise ConfigError("data.path is not set; name a file of prices in the configuration's data section")
+        refuse_unready(config)
 
     def shelf(self) -> MarketShelf:
         """An empty shelf."""

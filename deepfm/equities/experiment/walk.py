@@ -13,6 +13,8 @@ from deepfm.engine.settings import settings_to_dict
 from deepfm.equities.days.graph import GraphSettings
 from deepfm.equities.evaluation.results import Evaluation
 from deepfm.equities.experiment.ablation import ABLATIONS, compare_arms
+from deepfm.equities.experiment.beforehand import refuse_unready
+from deepfm.equities.experiment.examine import ANALYSIS, examine_before_training
 from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, require_identity, settings_hash, train_fold
 from deepfm.equities.experiment.inside import inside_of
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
@@ -61,9 +63,11 @@ def run_experiment(
 
     Raises:
         DeepFMError: anything that is wrong with the settings, the data or the device, before work starts.
+        AnalysisError: the analyser found a risk of priority 1 in the network.
         RunError: the folder holds an experiment, or to resume another one than described.
     """
     resolve_device(settings.device)
+    refuse_unready(settings)
     if not resume:
         experiment.refuse_existing(overwrite)
         if experiment.config.exists() and not overwrite:
@@ -176,6 +180,7 @@ def train_runs(
             continue
         if inputs is None or graph != settings.graph:
             inputs, graph = fold_arrays(market, fold, settings), settings.graph
+        examine_before_training(market, inputs, settings, fold.name, seed, experiment)
         log.info("training %s", run.path)
         own = dataclasses.replace(settings, seeds=(seed,), output_dir=None)
         train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
@@ -210,4 +215,5 @@ def _clear(experiment: RunFolder) -> None:
             RunFolder(path).create(overwrite=True)
             for name in (ABOUT, PREDICTIONS):
                 (path / name).unlink(missing_ok=True)
-    (experiment.path / EVALUATION).unlink(missing_ok=True)
+    for name in (EVALUATION, ANALYSIS):
+        (experiment.path / name).unlink(missing_ok=True)

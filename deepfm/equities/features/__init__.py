@@ -1,6 +1,7 @@
 """What is known of a stock at the close of a session: a registry of causal operations, and their values."""
 
 from deepfm.equities.features.history import History
+from deepfm.equities.features.own import feature_registry
 from deepfm.equities.features.price_volume import DEFAULT_FEATURES
 from deepfm.equities.features.registry import GROUPS, Feature, FeatureRegistry, feature
 from deepfm.equities.features.table import FeatureTable, compute_features
@@ -14,4 +15,5 @@ __all__ = [
     "History",
     "compute_features",
     "feature",
+    "feature_registry",
 ]

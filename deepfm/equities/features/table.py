@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from deepfm.equities.features.history import History
 from deepfm.equities.features.price_volume import DEFAULT_FEATURES
-from deepfm.equities.features.registry import GROUPS, FeatureRegistry
+from deepfm.equities.features.registry import GROUPS, Feature, FeatureRegistry
 from deepfm.equities.panels.panel import Panel
-from deepfm.errors import ConfigError, DataError
+from deepfm.errors import ConfigError, DataError, DeepFMError
 
 CHUNK = 64  # stocks at a time, so that their windows stay in the cache
 
@@ -80,8 +80,8 @@ def compute_features(
         registry: where they are looked up.
 
     Raises:
-        ConfigError: a name is unknown, one of the group sector is asked for without sectors, or a function answers
-            another shape.
+        ConfigError: a name is unknown, one of the group sector is asked for without sectors, or a function fails or
+            answers another shape.
     """
     known = bool((panel.sectors >= 0).any())
     if names is None:
@@ -91,7 +91,7 @@ def compute_features(
     shape = (panel.num_sessions, panel.num_stocks)
     values = np.empty((*shape, len(chosen)), dtype=np.float32)
     for feature in chosen.features:
-        if feature.group == "sector" and not known:
+        if feature.group == "sector" and not panel.sector_names:
             raise ConfigError(f"feature {feature.name!r} needs sectors and the panel knows none; read it with sectors")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if any(feature.per_stock for feature in chosen.features):
@@ -107,10 +107,24 @@ def _fill(values: NDArray[np.float32], history: History, registry: FeatureRegist
     """Compute the features of one kind into their columns of `values`, `(T, n, F)`."""
     for place, feature in enumerate(registry.features):
         if feature.per_stock is per_stock:
-            column = np.asarray(feature.function(history))
+            column = _computed(feature, history)
             if column.shape != values.shape[:2]:
                 raise ConfigError(
                     f"feature {feature.name!r} answers the shape {column.shape}; expected {values.shape[:2]}"
                 )
             known = column.astype(np.float32)
             values[:, :, place] = np.where(np.isfinite(known), known, np.float32(np.nan))
+
+
+def _computed(feature: Feature, history: History) -> NDArray:
+    """What a feature's function answers, as numbers."""
+    try:
+        column = np.asarray(feature.function(history))
+        if column.dtype.kind not in "biuf":
+            raise TypeError(f"its values are of the type {column.dtype}; expected numbers")
+    except DeepFMError:
+        raise
+    except Exception as error:  # a person's own function may raise anything
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ConfigError(f"feature {feature.name!r} fails: {type(error).__name__}: {reason}") from error
+    return column

@@ -14,12 +14,15 @@ from deepfm.reporting.drawing import PALETTE, QUIET, Drawing, drawing, set_scale
 
 MOST_POINTS = 400  # of a line, so that a page stays light
 SHOWN_FEATURES = 25
+MOST_TICKS, DAY_TICKS = 8, 4  # of a date axis, whose names are the longer the shorter the time
+MONTH_STEPS = (1, 2, 3, 6)  # of ticks that name months
+NEAR = np.timedelta64(10, "D")  # how long before its first date an axis may begin, for a tick
 
 Dated = tuple[NDArray[np.datetime64], Floats]
 
 
 def dated_plot(series: Mapping[str, Dated], title: str, y_label: str) -> str:
-    """Draw named lines over dates, years on the axis; the first is drawn thicker and last, a line marks zero.
+    """Draw named lines over dates; the first is drawn thicker and last, a line marks zero.
 
     Raises:
         DataError: a line has no point, or dates and values differ in number.
@@ -42,7 +45,8 @@ def dated_plot(series: Mapping[str, Dated], title: str, y_label: str) -> str:
             )
         _legend_below(drawn, list(axes.lines), list(series))
         axes.axhline(0, color=QUIET, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
-        _year_ticks(axes, [dates for dates, _ in series.values()])
+        ticks, names = date_ticks(np.concatenate([dates for dates, _ in series.values()]))
+        axes.set_xticks(decimal_years(ticks), names)
     return drawn.svg
 
 
@@ -65,12 +69,29 @@ def decimal_years(dates: NDArray[np.datetime64]) -> Floats:
     return np.asarray(years.astype(int) + 1970 + share, dtype=np.float64)
 
 
-def _year_ticks(axes: Any, dates: list[NDArray[np.datetime64]]) -> None:
-    years = decimal_years(np.concatenate(dates))
-    whole = np.arange(np.floor(years.min()), np.ceil(years.max()) + 1)
-    if len(whole) > 2:
-        whole = whole[:: max(1, len(whole) // 8)]
-        axes.set_xticks(whole, [f"{year:.0f}" for year in whole])
+def date_ticks(dates: NDArray[np.datetime64]) -> tuple[NDArray[np.datetime64], list[str]]:
+    """Where a date axis has its ticks and what they say: years, below two years months, below two months days.
+
+    Args:
+        dates: what is drawn, in any order.
+    """
+    first, last = dates.min().astype("datetime64[D]"), dates.max().astype("datetime64[D]")
+    months = np.arange(first.astype("datetime64[M]"), last.astype("datetime64[M]") + 1)
+    length = len(months)
+    if length > MOST_TICKS * MONTH_STEPS[-1]:
+        step = 12 * -(-length // (12 * MOST_TICKS))
+    else:
+        step = next(one for one in MONTH_STEPS if length <= MOST_TICKS * one)
+    since = months.astype(int)
+    ticks = months[since % step == 0].astype("datetime64[D]")
+    ticks = ticks[(ticks >= first - NEAR) & (ticks <= last)]
+    if step % 12 == 0:
+        return ticks, [str(tick)[:4] for tick in ticks]
+    if len(ticks) > 1:
+        return ticks, [str(tick)[:7] for tick in ticks]
+    days = np.unique(dates.astype("datetime64[D]"))
+    ticks = days[np.unique(np.linspace(0, len(days) - 1, DAY_TICKS).round().astype(int))]
+    return ticks, [str(tick) for tick in ticks]
 
 
 def cumulative_rank_ic(series: Mapping[str, Dated], horizon: int) -> str:
