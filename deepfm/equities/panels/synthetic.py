@@ -189,11 +189,11 @@ def _hidden(draw: np.random.Generator, settings: PlantedSettings, signal: NDArra
     """A signal, `(T, N)`, below each stock's cycle and its drift."""
     session, num_stocks = np.arange(len(signal))[:, None], signal.shape[1]
 
-    def wave(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.sqrt(2) * np.sin(2 * np.pi * (session * frequency + draw.random(num_stocks)))
+    def wave(period: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sqrt(2) * np.sin(2 * np.pi * (session / period + draw.random(num_stocks)))
 
-    cycle = wave(draw.integers(2, 10, size=num_stocks) / settings.cycle_sessions)
-    drift = wave(1 / draw.uniform(*SWING_SESSIONS, size=num_stocks))
+    cycle = wave(np.divide(settings.cycle_sessions, draw.integers(2, 10, size=num_stocks)))
+    drift = wave(draw.uniform(*SWING_SESSIONS, size=num_stocks))
     return signal + settings.cycle * cycle + settings.drift * drift
 
 
