@@ -193,7 +193,7 @@ def _hidden(draw: np.random.Generator, settings: PlantedSettings, signal: NDArra
         return np.sqrt(2) * np.sin(2 * np.pi * (session / period + draw.random(num_stocks)))
 
     cycle = wave(np.divide(settings.cycle_sessions, draw.integers(2, 10, size=num_stocks)))
-    drift = wave(draw.uniform(SWING_SESSIONS[0], SWING_SESSIONS[1], num_stocks))
+    drift = wave(np.asarray(draw.uniform(*SWING_SESSIONS, size=num_stocks)))
     return signal + settings.cycle * cycle + settings.drift * drift
 
 
