@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
     from deepfm.analysis.report import read_report
     from deepfm.analysis.sources import open_source, refuse_options
     from deepfm.errors import AnalysisError
-    from deepfm.reporting import print_table
+    from deepfm.reporting import print_table, refuse_report_name
     from deepfm.utils.logging import configure_console
 
     configure_console(quiet=True, to_stderr=True)
-    if args.output is not None and not args.output.endswith((".md", ".html")):
-        raise AnalysisError(f"output {args.output} is neither .md nor .html; name such a file")
+    if args.output is not None:
+        refuse_report_name(args.output)
     if not args.budget > 0:
         raise AnalysisError(f"--budget {args.budget} leaves no time; expected seconds above 0")
     earlier = None if args.diff is None else read_report(args.diff)

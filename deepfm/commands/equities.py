@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         made[name].add_argument("run", metavar="RUN", help="an experiment's folder")
         add_override_argument(made[name], "evaluation.share=0.2 or evaluation.costs=[0,10]")
     made["evaluate"].add_argument("--json", metavar="FILE", help="all figures")
+    made["report"].add_argument("-o", "--output", metavar="FILE", help="also here: .html, or .md with plots beside it")
     made["backtest"].add_argument(
         "--predictions", metavar="FILE", help="of `deepfm equities predict`, instead of its own"
     )

@@ -177,11 +177,18 @@ def evaluate(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     """Write an experiment's report again."""
     from deepfm.equities.experiment.market import open_market
-    from deepfm.equities.experiment.walk import measure_experiment
+    from deepfm.equities.experiment.walk import measure_experiment, write_report
+    from deepfm.reporting import refuse_report_name
 
+    place = Path(args.output) if args.output else None
+    if place is not None:
+        refuse_report_name(place)
     folder, settings = _experiment(args)
-    measure_experiment(open_market(settings), settings, folder)
-    print(f"report {folder.report}")
+    market = open_market(settings)
+    found = measure_experiment(market, settings, folder)[1]
+    if place is not None:
+        write_report(market, settings, folder, found, place)
+    print(f"report {place or folder.report}")
     return 0
 
 

@@ -223,21 +223,21 @@ def _keep(args: argparse.Namespace, settings: "ModelSelectionSettings") -> None:
 def _write(args: argparse.Namespace, document: "Document", figures: dict[str, Any], default: Any) -> None:
     from pathlib import Path
 
-    from deepfm.reporting import write_html, write_markdown
+    from deepfm.reporting import write_document
     from deepfm.utils.io import write_json
 
     place = Path(args.output or default)
-    (write_html if place.suffix == ".html" else write_markdown)(document, place)
+    write_document(document, place)
     if args.json:
         write_json(args.json, figures)
     print(f"report {place}")
 
 
 def _check_output(args: argparse.Namespace) -> None:
-    from deepfm.errors import ConfigError
+    from deepfm.reporting import refuse_report_name
 
-    if args.output and not args.output.endswith((".html", ".md")):
-        raise ConfigError(f"output {args.output} is neither .md nor .html; name one of them with -o")
+    if args.output:
+        refuse_report_name(args.output)
 
 
 def _progress(args: argparse.Namespace) -> Any:

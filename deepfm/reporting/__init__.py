@@ -5,6 +5,7 @@ Importing this package loads no plotting, template or terminal library; each is 
 
 from deepfm.reporting.curves import calibration_points, roc_points
 from deepfm.reporting.document import Block, Code, Document, Figure, Note, Paragraph, Section, TableBlock
+from deepfm.reporting.files import refuse_report_name, write_document
 from deepfm.reporting.html import render_html, write_html
 from deepfm.reporting.markdown import render_markdown, write_markdown
 from deepfm.reporting.plots import (
@@ -36,10 +37,12 @@ __all__ = [
     "histogram_plot",
     "line_plot",
     "print_table",
+    "refuse_report_name",
     "render_html",
     "render_markdown",
     "roc_plot",
     "roc_points",
+    "write_document",
     "write_html",
     "write_markdown",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from deepfm.equities.reports.report import build_report
 from deepfm.equities.settings import METRIC, EquitiesSettings, load_equities
 from deepfm.equities.walk_forward import Fold
 from deepfm.errors import RunError
-from deepfm.reporting import write_html
+from deepfm.reporting import write_document
 from deepfm.utils.io import write_json
 from deepfm.utils.logging import get_logger, run_log
 
@@ -150,8 +151,15 @@ def measure_experiment(
     return experiment.read_results(), found
 
 
-def write_report(market: Market, settings: EquitiesSettings, experiment: RunFolder, found: Evaluation) -> None:
-    """Write `report.html`, with what can be read inside the last fold's network."""
+def write_report(
+    market: Market, settings: EquitiesSettings, experiment: RunFolder, found: Evaluation, place: Path | None = None
+) -> None:
+    """Write `report.html`, with what can be read inside the last fold's network.
+
+    Args:
+        market, settings, experiment, found: what is reported.
+        place: another file for it; where it ends in `.md` as Markdown, its plots beside it.
+    """
     folds = ", ".join(fold.name for fold in market.folds)
     seeds = ", ".join(map(str, settings.seeds))
     notes = [
@@ -161,7 +169,7 @@ def write_report(market: Market, settings: EquitiesSettings, experiment: RunFold
     fold = market.folds[-1]
     ranker = Ranker.load(fold_folder(experiment, fold, settings.seed))
     inside = inside_of(ranker, market.panel, fold.validation)
-    write_html(build_report(found, inside, notes), experiment.report)
+    write_document(build_report(found, inside, notes), place or experiment.report)
 
 
 def train_runs(
