@@ -18,7 +18,7 @@ LGB, RIDGE = "LightGBM", "ridge"
 COST = 10.0  # basis points a unit traded
 
 
-def rows(found: dict[str, Any]) -> list[list[str]]:
+def rows(found: dict[str, Any]) -> list[list[Any]]:
     """Each bar with what was measured."""
     name = found["name"]
     at = {horizon: place for place, horizon in enumerate(found["horizons"])}
@@ -39,7 +39,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
         less = paired(name, LGB, horizon)
         aim = less["mean"] >= 0.003 and less["t"] >= 2 if horizon == 5 else None
         text = f"{rank_ic(name, horizon):.4f}; LightGBM {rank_ic(LGB, horizon):.4f}; paired {told(less)}"
-        wanted = "+.003 over LightGBM with t ≥ 2" if horizon == 5 else "–"
+        wanted = "+.003 over LightGBM with t ≥ 2" if horizon == 5 else None
         made.append([f"RankIC at {horizon}", "above LightGBM's, paired", wanted, text, less["mean"] > 0, aim])
     for horizon in (1, 20):
         ours = rank_ic(name, horizon)
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     found = json.loads((parser.parse_args().run / "evaluation.json").read_text())
     made = rows(found)
-    verdict = {True: "yes", False: "no", None: "–"}
+    verdict = {True: "yes", False: "no", None: None}
     columns = [Column(name) for name in ("bar", "must", "aim", "measured", "must met", "aim met")]
     shown = [[*one[:4], verdict[one[4]], verdict[one[5]]] for one in made]
     print(Table(columns, shown, best=False).to_markdown())

@@ -28,11 +28,11 @@ class DataSettings:
     `path` is a file of prices (Parquet or CSV), `sectors` a CSV of tickers and sectors; `panel` says what is done with
     prices that cannot be right. `feature_modules` are Python files or modules whose features join the package's. A row
     is a stock of the day's universe, its `features` (empty: all that the panel allows) over the last `sequence_length`
-    sessions, each scaled within its own day by `scaling`. A stock with closes
-    on fewer than `min_history` sessions of the look-back is no row; the others' missing values stand in the middle of
-    their day. Labels are returns over `prediction_horizons` sessions from `delay` sessions after the day, learned as
-    `target` within the day. An epoch trains on every `train_every`-th session, beginning one later each time;
-    validation looks at every `validate_every`-th. `store` is how scaled features lie in memory.
+    sessions, each scaled within its own day by `scaling`. A stock with closes on fewer than `min_history` sessions of
+    the look-back is no row; the others' missing values stand in the middle of their day. Labels are returns over
+    `prediction_horizons` sessions from `delay` sessions after the day, learned as `target` within the day. An epoch
+    trains on every `train_every`-th session, beginning one later each time; validation looks at every
+    `validate_every`-th. `store` is how scaled features lie in memory.
     """
 
     path: str | None = None

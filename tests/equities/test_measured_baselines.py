@@ -1,5 +1,7 @@
-"""The rules and ridge on the real panel against the figures that were measured elsewhere; LightGBM, which takes minutes,
-is held against its own by `benchmarks/equities_baselines.py`."""
+"""Rules and ridge on the real panel against what was measured elsewhere.
+
+LightGBM takes minutes, and `benchmarks/equities_baselines.py` holds it against its figures.
+"""
 
 import numpy as np
 import polars as pl
