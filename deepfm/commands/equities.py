@@ -47,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["train"].add_argument("--overwrite", action="store_true", help="replace the experiment that stands there")
     made["train"].add_argument("--folds", nargs="+", default=[], metavar="NAME", help="only these, such as 2013 2014")
     made["ablate"].add_argument("run", metavar="RUN", help="an experiment's folder, finished or not")
-    made["ablate"].add_argument("--folds", nargs="+", metavar="NAME", help="to train, such as 2014 2016")
+    made["ablate"].add_argument("--folds", nargs="+", metavar="NAME", help="to train, such as 2013 2014")
     made["ablate"].add_argument("--seeds", nargs="+", metavar="N", help="some of the experiment's; left out: the first")
     made["ablate"].add_argument(
         "--only", nargs="+", metavar="PART", help="of graph, FAN, SAN, VSN and normalization; left out: each"
     )
-    add_override_argument(made["ablate"])
+    add_override_argument(made["ablate"], "ablation.normalization=slice")
     made["predict"].add_argument("run", metavar="RUN", help="an experiment (its last fold), or one fold's run")
     made["predict"].add_argument("--panel", metavar="FILE", help="prices; left out: those of the experiment")
     made["predict"].add_argument("--sectors", metavar="CSV", help="as of the panel")

@@ -85,6 +85,7 @@ class Backtest:
             every day trades 4.
         market: the equal-weight universe's returns on the same days, `(P,)`.
         levels: summaries by cost, in the order asked for.
+        before_costs: the summary at no cost, asked for or not.
         beta: of the gross returns to the market.
         market_share: of the gross returns' variance that the market explains.
         sectors: the mean net weight by sector's name, unknown ones as "unknown".
@@ -96,6 +97,7 @@ class Backtest:
     turnover: Floats
     market: Floats
     levels: tuple[CostLevel, ...]
+    before_costs: CostLevel
     beta: float
     market_share: float
     sectors: dict[str, float] = field(default_factory=dict)
@@ -172,10 +174,10 @@ def backtest(
     held = np.abs(holdings).sum(axis=1) + trades > 0
     kept = np.flatnonzero(held)
     gross, trades, market = gross[kept], trades[kept], market[kept]
-    levels = tuple(_level(gross - cost * BASIS_POINT * trades, cost, settings) for cost in settings.costs)
+    free, *levels = (_level(gross - cost * BASIS_POINT * trades, cost, settings) for cost in (0.0, *settings.costs))
     beta, market_share = _beta(gross, market)
-    dates = panel.sessions[earning][kept]
-    return Backtest(horizon, dates, gross, trades, market, levels, beta, market_share, _sectors(holdings[kept], panel))
+    dates, sectors = panel.sessions[earning][kept], _sectors(holdings[kept], panel)
+    return Backtest(horizon, dates, gross, trades, market, tuple(levels), free, beta, market_share, sectors)
 
 
 def _level(returns: Floats, cost: float, settings: BacktestSettings) -> CostLevel:

@@ -20,7 +20,9 @@ def inside_of(ranker: Ranker, panel: Panel, sessions: Sessions) -> Inside:
     if not len(days):
         return Inside()
     weights, attention = mean_weights(ranker, arrays, days)
-    return Inside(weights, attention, day_graph(panel, TrailingGraphs(panel, ranker.settings.graph), int(days[-1])))
+    last = int(days[-1])
+    ranked = np.flatnonzero(arrays.rows[last - arrays.first])
+    return Inside(weights, attention, day_graph(panel, TrailingGraphs(panel, ranker.settings.graph), last, ranked))
 
 
 def mean_weights(
@@ -40,13 +42,11 @@ def mean_weights(
     return named, np.mean(attention, axis=0)
 
 
-def day_graph(panel: Panel, graphs: TrailingGraphs, session: int) -> DayGraph | None:
-    """The graph of a session as the report draws it; None where it has no edge."""
-    graph = graphs.at(session)
-    if not graph.num_edges:
+def day_graph(panel: Panel, graphs: TrailingGraphs, session: int, stocks: Sessions) -> DayGraph | None:
+    """The graph of a session between its ranked stocks `(n,)`, as the report draws it; None without an edge."""
+    rows = graphs.at(session).among(stocks, panel.num_stocks)
+    if not rows.num_edges:
         return None
-    stocks = np.unique(graph.edge_index)
-    rows = graph.among(stocks, panel.num_stocks)
     return DayGraph(
         panel.sessions[session], rows.edge_index, rows.edge_attr[:, 0], panel.sectors[stocks], panel.sector_names
     )

@@ -7,7 +7,7 @@ SHOWN_SECTORS = 8
 
 
 def rank_ic_table(found: Evaluation) -> Table:
-    """Every method at every horizon: RankIC and how sure it is, ICIR, IC, good days."""
+    """Every method at every horizon: RankIC and IC with how sure they are and their ratios, good days."""
     columns = [
         Column("sessions", format="d"),
         Column("method"),
@@ -15,8 +15,10 @@ def rank_ic_table(found: Evaluation) -> Table:
         Column("error", format=".4f"),
         Column("95 % interval"),
         Column("t", format="+.1f"),
-        Column("ICIR", format="+.3f"),
+        Column("RankICIR", format="+.3f"),
         Column("IC", format="+.4f"),
+        Column("its error", format=".4f"),
+        Column("ICIR", format="+.3f"),
         Column("days above 0", format=".1%"),
         Column("days", format=",d"),
         Column("skipped", format=",d"),
@@ -25,15 +27,18 @@ def rank_ic_table(found: Evaluation) -> Table:
     rows = []
     for at, horizon in enumerate(found.horizons):
         for name, results in found.methods.items():
-            summary = results[at].rank_ic
+            summary, linear = results[at].rank_ic, results[at].ic
             rows.append(
                 [
                     horizon, name, summary.mean, summary.error, interval_text(summary.interval), summary.t,
-                    summary.ratio, results[at].ic.mean, summary.positive_share, summary.days, summary.skipped,
-                    results[at].names,
+                    summary.ratio, linear.mean, linear.error, linear.ratio, summary.positive_share, summary.days,
+                    summary.skipped, results[at].names,
                 ]
             )  # fmt: skip
-    caption = "Mean daily RankIC with its Newey-West error; skipped days have too few stocks with a score and a return."
+    caption = (
+        "Mean daily RankIC, and IC (Pearson's), with Newey-West errors; the interval, t and days above 0 are RankIC's; "
+        "skipped days have too few stocks with a score and a return."
+    )
     return Table(columns, rows, caption, best=False)
 
 
@@ -83,17 +88,18 @@ def yearly_table(found: Evaluation) -> Table:
 
 
 def portfolio_table(found: Evaluation) -> Table:
-    """Every method's portfolio: Sharpe before and after costs and deflated, turnover, drawdown, beta."""
+    """Every method's portfolio: Sharpe before and after costs and deflated, turnover, drawdowns, beta."""
     costs, main = found.settings.costs, found.settings.main_cost
     columns = [
         Column("sessions", format="d"),
         Column("method"),
         *(Column(f"Sharpe at {cost:g} bp", format="+.2f") for cost in costs),
-        Column("Sharpe's error", format=".2f"),
+        Column("its error", format=".2f"),
         Column(f"deflated at {main:g} bp", format=".1%"),
         Column("gross return", format="+.1%"),
         Column("volatility", format=".1%"),
         Column("drawdown", format=".1%"),
+        Column(f"drawdown at {main:g} bp", format=".1%"),
         Column("turnover a day", format=".3f"),
         Column("beta", format="+.2f"),
     ]
@@ -101,20 +107,21 @@ def portfolio_table(found: Evaluation) -> Table:
     for at, horizon in enumerate(found.horizons):
         for name, results in found.methods.items():
             portfolio = results[at].portfolio
-            first = portfolio.levels[0]
-            gross = [level for level in portfolio.levels if level.cost == 0] or [first]
+            gross, net = portfolio.before_costs, portfolio.level(main)
             rows.append(
                 [
-                    horizon, name, *(level.sharpe for level in portfolio.levels), first.sharpe_error,
-                    portfolio.level(main).deflated, gross[0].annual_return, gross[0].volatility,
-                    gross[0].drawdown, portfolio.mean_turnover, portfolio.beta,
+                    horizon, name, *(level.sharpe for level in portfolio.levels), gross.sharpe_error, net.deflated,
+                    gross.annual_return, gross.volatility, gross.drawdown, net.drawdown, portfolio.mean_turnover,
+                    portfolio.beta,
                 ]
             )  # fmt: skip
-    side = "best tenth bought" if found.settings.long_only else "best tenth bought, worst tenth sold short"
-    share = f"{found.settings.share:.0%} of the day's stocks a side"
+    share = f"{found.settings.share:.0%}"
+    sold = "" if found.settings.long_only else f", the worst {share} sold"
     trials = f"{found.settings.trials:,} trial{'s' if found.settings.trials > 1 else ''}"
     caption = (
-        f"Portfolios: {side} ({share}), returns a year on one side's capital; deflated by {trials} of {found.name}."
+        f"Portfolios: the best {share} of a day's stocks bought{sold}; returns a year, volatility and drawdown are on "
+        "one side's capital and, where no cost is named, before costs, as the Sharpe ratio's error is; deflated by "
+        f"{trials} of {found.name}."
     )
     return Table(columns, rows, caption, best=False)
 
