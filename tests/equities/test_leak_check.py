@@ -1,5 +1,7 @@
 """Canaries: each kind of leak is found by name, and measured."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,19 @@ def test_a_feature_that_reads_more_of_the_past_than_it_says_is_flagged(panel):
     (found,) = leak_check(panel, registry, names=["ret5", "long"]).findings
     assert (found.check, found.name) == ("look-back", "long")
     assert "more of the past than its look-back of 5 sessions" in found.detail
+
+
+def test_sectors_that_are_known_of_later_winners_are_flagged_before_the_test(panel):
+    close = panel.close
+    half = close.shape[1] // 2
+    folds = WalkForwardSplit(n_splits=1, test_sessions=200, validation_sessions=40).folds(panel.sessions)
+    winners = np.argsort(close[folds[0].test.min() - 1] / close[0])[half:]
+    for chosen, flagged in ((winners, True), (np.random.default_rng(0).permutation(close.shape[1])[half:], False)):
+        known = np.isin(np.arange(close.shape[1]), chosen)
+        partly = dataclasses.replace(panel, sectors=np.where(known, panel.sectors, -1).astype(np.int16))
+        report = leak_check(partly, names=["ret5"], folds=folds)
+        assert [found.check for found in report.findings] == (["sectors"] if flagged else [])
+    assert report.findings == leak_check(panel, names=["ret5"], folds=folds).findings == ()
 
 
 def test_a_cleaning_that_looks_ahead_is_flagged(panel):

@@ -1,7 +1,6 @@
 """Looks for the future in features and splits, and measures how much it would flatter."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,96 +10,20 @@ from deepfm.equities.days.graph import GraphSettings, TrailingGraphs
 from deepfm.equities.features import DEFAULT_FEATURES, FeatureRegistry, FeatureTable, compute_features
 from deepfm.equities.features.within_day import place_within_day
 from deepfm.equities.labels import Labels, forward_returns
+from deepfm.equities.leakage.findings import Finding, LeakReport
 from deepfm.equities.leakage.probes import Probe, daily_rank_ic, nearest_neighbours
 from deepfm.equities.panels.panel import Panel
 from deepfm.equities.panels.settings import PanelOptions
 from deepfm.equities.walk_forward import Fold
 from deepfm.errors import DataError
-from deepfm.reporting.tables import Column, Table
+from deepfm.statistics import newey_west
 
 CUTS = 3  # sessions at which every feature is computed again
 MEASURED = 20  # sessions at which a leaking feature is, and on which a leaking split is tried
 TRAINED = 60  # sessions that a probe learns from
 STOCKS = 400  # stocks that a probe sees
+TELLING, SURE = 0.02, 3.0  # a RankIC, and its Newey-West errors, of nothing but whether a stock's sector is known
 TOO_LIKE = 0.5  # a mean daily rank correlation with a return that no honest feature has
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One leak.
-
-    Args:
-        check: future truncation, look-back, labels among features, cleaning, or split.
-        name: the feature or the fold.
-        detail: what is wrong, one sentence.
-        with_leak: mean daily RankIC with the leak; None where it was not measured.
-        without: the same without it.
-        horizon: the sessions that the return is over.
-    """
-
-    check: str
-    name: str
-    detail: str
-    with_leak: float | None = None
-    without: float | None = None
-    horizon: int | None = None
-
-    @property
-    def inflation(self) -> float | None:
-        """How much RankIC the leak adds."""
-        return None if self.with_leak is None or self.without is None else self.with_leak - self.without
-
-    def __str__(self) -> str:
-        measured = (
-            ""
-            if self.inflation is None
-            else (f"; RankIC over {self.horizon} sessions {self.with_leak:+.3f} with it, {self.without:+.3f} without")
-        )
-        return f"{self.check}: {self.name}: {self.detail}{measured}"
-
-
-@dataclass(frozen=True)
-class LeakReport:
-    """What `leak_check` found.
-
-    Args:
-        findings: the leaks.
-        features: the features that were computed again without the future.
-        cuts: the sessions at which they were.
-        folds: the folds that were looked at.
-    """
-
-    findings: tuple[Finding, ...]
-    features: tuple[str, ...]
-    cuts: tuple[str, ...]
-    folds: tuple[str, ...]
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    def to_table(self) -> Table:
-        """A leak a row."""
-        columns = [
-            Column("check"),
-            Column("name"),
-            Column("detail"),
-            Column("horizon", format="d"),
-            Column("RankIC with", format="+.4f"),
-            Column("RankIC without", format="+.4f"),
-            Column("inflation", format="+.4f"),
-        ]
-        rows = [
-            [each.check, each.name, each.detail, each.horizon, each.with_leak, each.without, each.inflation]
-            for each in self.findings
-        ]
-        looked = f"{len(self.features)} features at {len(self.cuts)} sessions, {len(self.folds)} folds"
-        return Table(columns, rows, f"{looked}: {len(rows) or 'no'} leaks")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
 
 
 def leak_check(
@@ -148,6 +71,7 @@ def leak_check(
     honest = [name for name in again if name not in {one.name for one in findings}]
     findings += _short_look_backs(panel, registry, table, honest, cuts[-1])
     findings += _labels_in_features(panel, table, labels)
+    findings += _future_in_sectors(panel, labels, folds)
     findings += [] if options is None else _future_in_cleaning(options)
     findings += [] if graph is None else _future_in_graph(panel, graph, cuts)
     findings += [found for fold in folds for found in _future_in_split(panel, table, labels, fold, probe)]
@@ -207,6 +131,33 @@ def _future_in_cleaning(options: PanelOptions) -> list[Finding]:
         return []
     detail = "bad_prints = two_sided masks a close by what the next session prints; known masks by the past alone"
     return [Finding("cleaning", "data.panel.bad_prints", detail)]
+
+
+def _future_in_sectors(panel: Panel, labels: Labels, folds: Sequence[Fold]) -> list[Finding]:
+    """Sectors that are known of the stocks that were to do well: those that are listed today, or in an index of later.
+
+    Looked at on sessions whose labels end before the first test.
+    """
+    known = panel.sectors >= 0
+    if known.all() or not known.any():
+        return []
+    longest = int(np.argmax(labels.horizons))
+    horizon = labels.horizons[longest]
+    end = min((int(fold.test.min()) for fold in folds if len(fold.test)), default=panel.num_sessions)
+    sessions = np.flatnonzero((labels.last_session[:, longest] < end) & panel.eligible.any(axis=1))
+    scores = np.broadcast_to(known.astype(np.float32), (len(sessions), panel.num_stocks))
+    daily = daily_rank_ic(scores, labels.returns[sessions, :, longest], panel.eligible[sessions])
+    daily = daily[np.isfinite(daily)]
+    if not len(daily):
+        return []
+    told = newey_west(daily, max(horizon - 1, 5))
+    if abs(told.mean) < TELLING or abs(told.t) < SURE:
+        return []
+    detail = (
+        f"whether a stock's sector is known ranks stocks by itself (t {told.t:+.1f}), as where a list of sectors was "
+        "made of stocks that did well later; leave data.sectors out, or use a list that knew no more on the day"
+    )
+    return [Finding("sectors", "data.sectors", detail, told.mean, 0.0, horizon)]
 
 
 def _future_in_graph(panel: Panel, settings: GraphSettings, cuts: list[int]) -> list[Finding]:
