@@ -76,7 +76,7 @@ class ATFT(nn.Module):
             else nn.Linear(num_features, size)
         )
         self.sectors = nn.Embedding(num_sectors + 1, size, padding_idx=0) if num_sectors else None
-        self.encoder = TemporalEncoder(size, heads, settings.num_layers, dropout)
+        self.encoder = TemporalEncoder(size, heads, settings.num_layers, dropout, context=num_sectors > 0)
         self.outlook = nn.Linear(outlooks * num_features, size, bias=False) if outlooks else None
         self.feature_attention = (
             FeatureAttention(feature_groups, sequence_length, outlooks, size, (heads, dropout))

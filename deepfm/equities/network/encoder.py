@@ -21,14 +21,15 @@ class TemporalEncoder(Recomputable):
         num_heads: of the attention.
         num_layers: of the LSTM.
         dropout: everywhere.
+        context: whether there is a static context.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, num_layers: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, num_layers: int, dropout: float, context: bool = True) -> None:
         super().__init__()
         between = dropout if num_layers > 1 else 0.0
         self.lstm = nn.LSTM(hidden_size, hidden_size, num_layers, batch_first=True, dropout=between)
         self.local = GatedSkip(hidden_size, dropout)
-        self.enrichment = GatedResidual(hidden_size, dropout, context=True)
+        self.enrichment = GatedResidual(hidden_size, dropout, context)
         self.attention = TemporalAttention(hidden_size, num_heads, dropout)
         self.attended = GatedSkip(hidden_size, dropout)
         self.position_wise = GatedResidual(hidden_size, dropout)
