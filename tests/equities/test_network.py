@@ -20,11 +20,11 @@ from tests.equities.days import FEATURES, GROUPS, HORIZONS, LOOK_BACK, SECTORS, 
 SMALL = NetworkSettings(hidden_size=16, num_heads=2, dropout=0.0, student_t=True)
 
 
-def network(settings=SMALL, seed=0, **changes):
+def network(settings=SMALL, seed=0, sectors=SECTORS, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         settings = dataclasses.replace(settings, **changes)
-        return ATFT(settings, FEATURES, GROUPS, SECTORS, LOOK_BACK, HORIZONS).eval()
+        return ATFT(settings, FEATURES, GROUPS, sectors, LOOK_BACK, HORIZONS).eval()
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,11 @@ def test_with_them_on_other_stocks_matter(batch):
     assert moved[9:].max() < 1e-6
 
 
-@pytest.mark.parametrize("normalization", ["frequency", "slice", "rolling"])
-def test_every_parameter_gets_a_gradient(batch, normalization):
-    model = network(adaptive_normalization=normalization).train()
+@pytest.mark.parametrize(
+    ("normalization", "sectors"), [("frequency", SECTORS), ("slice", SECTORS), ("rolling", SECTORS), ("off", 0)]
+)
+def test_every_parameter_gets_a_gradient(batch, normalization, sectors):
+    model = network(adaptive_normalization=normalization, sectors=sectors).train()
     settings = LossSettings(huber_weight=0.1, rankic_weight=0.3, listnet_weight=0.1)
     loss = CombinedLoss(settings, SMALL.quantiles, HORIZONS)(model(batch), batch)
     names, parameters = zip(*model.named_parameters(), strict=True)
