@@ -16,7 +16,8 @@ from deepfm.equities.experiment import walk
 from deepfm.equities.experiment.ablate import run_ablations
 from deepfm.equities.experiment.ablation import arm_of, possible_arms
 from deepfm.equities.experiment.fold_run import settings_hash
-from deepfm.equities.experiment.walk import experiment_settings, run_experiment
+from deepfm.equities.experiment.record import experiment_settings
+from deepfm.equities.experiment.walk import run_experiment
 from deepfm.equities.panels.files import save_panel
 from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.reports.ablation import TITLE, ablation_section, reading
@@ -187,7 +188,11 @@ def test_an_interrupted_arm_goes_on(copy, one_thread):
         (["--folds", "7"], "fold '7' is none of this split; expected one of 1, 2"),
         (["--folds", "1", "--seeds", "9"], "ablation.seeds holds 9"),
         (["--folds", "1", "--only", "luck"], "expected one of graph, FAN, SAN, VSN, normalization"),
-        (["--folds", "1", "--override", "model.dropout=0.3"], "is an experiment of other settings"),
+        (
+            ["--folds", "1", "--override", "model.dropout=0.3"],
+            "than are asked for: model.dropout = 0.3",
+        ),
+        (["--folds", "abc"], "ablation.folds holds 'abc', of type str; expected a list, each a whole number"),
     ],
 )
 def test_what_cannot_be_ablated_is_one_sentence(begun, capsys, arguments, words):
@@ -233,5 +238,5 @@ def test_the_report_says_what_can_be_told_apart():
 def test_settings_of_an_ablation_have_limits():
     with pytest.raises(ConfigError, match=r"ablation\.normalization"):
         load_equities(None, ["ablation.normalization=off"])
-    with pytest.raises(RunError, match="does not exist"):
+    with pytest.raises(RunError, match="does not exist; expected a folder that `deepfm equities train` wrote"):
         experiment_settings(RunFolder("nowhere"))
