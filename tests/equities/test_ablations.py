@@ -29,11 +29,12 @@ from deepfm.tuning.space import flat_settings
 
 SIZES = PlantedSettings(num_sessions=130, num_stocks=24, **{**dict.fromkeys(SIGNALS, 0.0), "own": 0.5})
 TINY = (
-    "device=cpu", "seeds=[3, 4]", "data.sequence_length=4", "data.prediction_horizons=[1, 2]", "split.embargo=3",
-    "data.features=[clv, ret1]", "split.n_splits=2", "split.test_sessions=25", "split.validation_sessions=8",
-    "split.min_train=30", "model.hidden_size=4", "model.num_heads=1", "model.gat_heads=[1, 1]", "data.min_history=2",
-    "model.frequency_steps=2", "model.frequency_components=1", "graph.min_correlation=0.1", "training.max_epochs=1",
-    "training.batch_size=32", "training.learning_rate=0.02", "training.warmup_steps=0", "evaluation.baselines=[]",
+    "device=cpu", "analysis_seconds=0", "seeds=[3, 4]", "data.sequence_length=4", "data.prediction_horizons=[1, 2]",
+    "split.embargo=3", "data.features=[clv, ret1]", "split.n_splits=2", "split.test_sessions=25",
+    "split.validation_sessions=8", "split.min_train=30", "model.hidden_size=4", "model.num_heads=1",
+    "model.gat_heads=[1, 1]", "data.min_history=2", "model.frequency_steps=2", "model.frequency_components=1",
+    "graph.min_correlation=0.1", "training.max_epochs=1", "training.batch_size=32", "training.learning_rate=0.02",
+    "training.warmup_steps=0", "evaluation.baselines=[]",
 )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def test_an_arm_turns_its_part_and_nothing_else():
     assert set(wanted) == set(SWITCHES)
     for part, change in wanted.items():
         arm = arm_of(settings, part, "slice")
-        assert flat_settings(arm.settings) == {**plain, **change}
+        assert flat_settings(arm.settings) == {**plain, "analysis_seconds": 0, **change}
         assert arm.state == "off"
     arms = possible_arms(settings)
     assert [arm.part for arm in arms] == list(SWITCHES)
