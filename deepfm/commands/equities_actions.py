@@ -58,7 +58,8 @@ def train(args: argparse.Namespace) -> int:
     import shlex
 
     from deepfm.engine.run import RunFolder
-    from deepfm.equities.experiment.walk import experiment_settings, run_experiment
+    from deepfm.equities.experiment.record import experiment_settings
+    from deepfm.equities.experiment.walk import run_experiment
     from deepfm.errors import ConfigError
 
     if args.resume:
@@ -91,7 +92,7 @@ def ablate(args: argparse.Namespace) -> int:
 
     from deepfm.engine.run import RunFolder
     from deepfm.equities.experiment.ablate import run_ablations
-    from deepfm.equities.experiment.walk import experiment_settings
+    from deepfm.equities.experiment.record import experiment_settings
     from deepfm.equities.reports.ablation import ablation_table, reading
     from deepfm.reporting import print_table
 
@@ -198,21 +199,20 @@ def backtest(args: argparse.Namespace) -> int:
 
     import numpy as np
 
-    from deepfm.equities.experiment.fold_run import settings_hash
+    from deepfm.engine.run import RunFolder
     from deepfm.equities.experiment.market import open_market
     from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions
     from deepfm.equities.experiment.predictions import learned_until_of, read_predictions
-    from deepfm.equities.experiment.walk import experiment_settings
+    from deepfm.equities.experiment.record import experiment_settings, require_trained
     from deepfm.equities.reports.tables import portfolio_table
-    from deepfm.errors import DataError, RunError
+    from deepfm.errors import DataError
     from deepfm.reporting import print_table
 
-    folder, settings = _experiment(args)
-    if not args.predictions and settings_hash(settings) != settings_hash(experiment_settings(folder)):
-        raise RunError(
-            f"{folder.path} was trained by other settings than the --override asks for; change nothing but the section "
-            "evaluation, or trade a file of predictions"
-        )
+    if args.predictions:
+        folder = RunFolder(args.run)
+        settings = experiment_settings(folder, args.override)
+    else:
+        folder, settings = _experiment(args)
     predictions = read_predictions(args.predictions) if args.predictions else None
     horizons = settings.data.prediction_horizons
     if predictions is not None and predictions.horizons != horizons:
@@ -230,6 +230,7 @@ def backtest(args: argparse.Namespace) -> int:
             )
         scores, _ = predictions.dense(market.panel)
     else:
+        require_trained(market, settings, folder)
         scores, _ = joined_predictions(market, settings, folder)
     settings = dataclasses.replace(settings, evaluation=dataclasses.replace(settings.evaluation, baselines=()))
     found = evaluate_scores(market, settings, scores, long_only=args.long_only, everywhere=bool(args.predictions))
@@ -309,11 +310,14 @@ def _name(args: argparse.Namespace) -> str:
 
 
 def _experiment(args: argparse.Namespace) -> "tuple[RunFolder, EquitiesSettings]":
+    """An experiment's folder and its settings, in which nothing but what is measured may be another."""
     from deepfm.engine.run import RunFolder
-    from deepfm.equities.experiment.walk import experiment_settings
+    from deepfm.equities.experiment.record import experiment_settings, refuse_other_settings
 
     folder = RunFolder(args.run)
-    return folder, experiment_settings(folder, args.override)
+    settings = experiment_settings(folder, args.override)
+    refuse_other_settings(settings, folder)
+    return folder, settings
 
 
 def _panel_options(args: argparse.Namespace) -> "PanelOptions | None":

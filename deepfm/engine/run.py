@@ -137,18 +137,18 @@ class RunFolder:
             raise cannot_write(self.path, error) from error
         return self
 
-    def require(self, *names: str) -> "RunFolder":
-        """Make sure that files are there.
+    def require(self, *names: str, writer: str = "deepfm train") -> "RunFolder":
+        """Make sure that files are there; `writer` is the command that writes them.
 
         Raises:
             RunError: the folder or one of the files is not.
         """
         if not self.path.is_dir():
-            raise RunError(f"run folder {self.path} does not exist; expected a folder that `deepfm train` wrote")
+            raise RunError(f"run folder {self.path} does not exist; expected a folder that `{writer}` wrote")
         for name in names:
             file: Path = getattr(self, name)
             if not file.exists():
-                raise RunError(f"{self.path} holds no {file.name}; expected a folder that `deepfm train` wrote")
+                raise RunError(f"{self.path} holds no {file.name}; expected a folder that `{writer}` wrote")
         return self
 
     def write_config(self, plain: Mapping[str, Any]) -> None:

@@ -26,6 +26,14 @@ def type_name(kind: Any) -> str:
     )
 
 
+def wrong_elements(value: Any, kind: Any) -> list[Any]:
+    """The elements of a list that are not of the one plain type that `kind` gives them; none for anything else."""
+    inner = next(iter(typing.get_args(kind)), None)
+    if typing.get_origin(kind) is not tuple or not isinstance(value, tuple) or inner not in (int, float, str, bool):
+        return []
+    return [element for element in value if not isinstance(element, inner)]
+
+
 def check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     """Hold a value to the limits of a setting's metadata.
 

@@ -16,7 +16,7 @@ import dacite
 import yaml
 
 from deepfm.engine.setting_files import first_line, merge, read_yaml
-from deepfm.engine.setting_limits import allows_bool, check_limits, type_name
+from deepfm.engine.setting_limits import allows_bool, check_limits, type_name, wrong_elements
 from deepfm.engine.setting_names import nearest, nearest_setting, setting_names, setting_type
 from deepfm.errors import ConfigError
 
@@ -115,8 +115,11 @@ def build_settings(settings_class: type[S], tree: Mapping[str, Any], prefix: str
         settings = dacite.from_dict(settings_class, _tupled(tree), config)
     except dacite.WrongTypeError as error:
         name = f"{prefix}{error.field_path}"
+        elements = wrong_elements(error.value, error.field_type)
+        value, sign = (elements[0], "holds") if elements else (error.value, "=")
+        value = _listed(value)
         raise ConfigError(
-            f"{name} = {_listed(error.value)!r} is of type {type(_listed(error.value)).__name__}; "
+            f"{name} {sign} {value!r}{',' if elements else ' is'} of type {type(value).__name__}; "
             f"expected {type_name(error.field_type)}"
         ) from error
     except dacite.DaciteError as error:

@@ -16,7 +16,8 @@ from deepfm.equities.experiment import walk
 from deepfm.equities.experiment.ablate import run_ablations
 from deepfm.equities.experiment.ablation import arm_of, possible_arms
 from deepfm.equities.experiment.fold_run import settings_hash
-from deepfm.equities.experiment.walk import experiment_settings, run_experiment
+from deepfm.equities.experiment.record import experiment_settings
+from deepfm.equities.experiment.walk import run_experiment
 from deepfm.equities.panels.files import save_panel
 from deepfm.equities.panels.synthetic import SIGNALS, PlantedSettings, planted_panel
 from deepfm.equities.reports.ablation import TITLE, ablation_section, reading
@@ -28,11 +29,12 @@ from deepfm.tuning.space import flat_settings
 
 SIZES = PlantedSettings(num_sessions=130, num_stocks=24, **{**dict.fromkeys(SIGNALS, 0.0), "own": 0.5})
 TINY = (
-    "device=cpu", "seeds=[3, 4]", "data.sequence_length=4", "data.prediction_horizons=[1, 2]", "split.embargo=3",
-    "data.features=[clv, ret1]", "split.n_splits=2", "split.test_sessions=25", "split.validation_sessions=8",
-    "split.min_train=30", "model.hidden_size=4", "model.num_heads=1", "model.gat_heads=[1, 1]", "data.min_history=2",
-    "model.frequency_steps=2", "model.frequency_components=1", "graph.min_correlation=0.1", "training.max_epochs=1",
-    "training.batch_size=32", "training.learning_rate=0.02", "training.warmup_steps=0", "evaluation.baselines=[]",
+    "device=cpu", "analysis_seconds=0", "seeds=[3, 4]", "data.sequence_length=4", "data.prediction_horizons=[1, 2]",
+    "split.embargo=3", "data.features=[clv, ret1]", "split.n_splits=2", "split.test_sessions=25",
+    "split.validation_sessions=8", "split.min_train=30", "model.hidden_size=4", "model.num_heads=1",
+    "model.gat_heads=[1, 1]", "data.min_history=2", "model.frequency_steps=2", "model.frequency_components=1",
+    "graph.min_correlation=0.1", "training.max_epochs=1", "training.batch_size=32", "training.learning_rate=0.02",
+    "training.warmup_steps=0", "evaluation.baselines=[]",
 )  # fmt: skip
 
 
@@ -89,7 +91,7 @@ def test_an_arm_turns_its_part_and_nothing_else():
     assert set(wanted) == set(SWITCHES)
     for part, change in wanted.items():
         arm = arm_of(settings, part, "slice")
-        assert flat_settings(arm.settings) == {**plain, **change}
+        assert flat_settings(arm.settings) == {**plain, "analysis_seconds": 0, **change}
         assert arm.state == "off"
     arms = possible_arms(settings)
     assert [arm.part for arm in arms] == list(SWITCHES)
@@ -187,7 +189,11 @@ def test_an_interrupted_arm_goes_on(copy, one_thread):
         (["--folds", "7"], "fold '7' is none of this split; expected one of 1, 2"),
         (["--folds", "1", "--seeds", "9"], "ablation.seeds holds 9"),
         (["--folds", "1", "--only", "luck"], "expected one of graph, FAN, SAN, VSN, normalization"),
-        (["--folds", "1", "--override", "model.dropout=0.3"], "is an experiment of other settings"),
+        (
+            ["--folds", "1", "--override", "model.dropout=0.3"],
+            "than are asked for: model.dropout = 0.3",
+        ),
+        (["--folds", "abc"], "ablation.folds holds 'abc', of type str; expected a list, each a whole number"),
     ],
 )
 def test_what_cannot_be_ablated_is_one_sentence(begun, capsys, arguments, words):
@@ -233,5 +239,5 @@ def test_the_report_says_what_can_be_told_apart():
 def test_settings_of_an_ablation_have_limits():
     with pytest.raises(ConfigError, match=r"ablation\.normalization"):
         load_equities(None, ["ablation.normalization=off"])
-    with pytest.raises(RunError, match="does not exist"):
+    with pytest.raises(RunError, match="does not exist; expected a folder that `deepfm equities train` wrote"):
         experiment_settings(RunFolder("nowhere"))

@@ -4,19 +4,18 @@ from deepfm.engine.device import resolve_device
 from deepfm.engine.run import RunFolder
 from deepfm.equities.evaluation.ablation import PartDifference
 from deepfm.equities.experiment.ablation import ABLATIONS, arm_of, compare_arms
-from deepfm.equities.experiment.fold_run import fold_folder, require_identity, settings_hash
+from deepfm.equities.experiment.fold_run import fold_folder, require_identity
 from deepfm.equities.experiment.market import open_market
+from deepfm.equities.experiment.record import ABLATED, refuse_other_settings, unfinished
 from deepfm.equities.experiment.walk import (
     Watch,
-    experiment_settings,
     measure_experiment,
     no_observers,
     refuse_unknown_folds,
     train_runs,
-    unfinished,
 )
 from deepfm.equities.settings import EquitiesSettings
-from deepfm.errors import ConfigError, RunError
+from deepfm.errors import ConfigError
 from deepfm.utils.io import cannot_write
 from deepfm.utils.logging import run_log
 
@@ -30,7 +29,7 @@ def run_ablations(
     the experiment at the same time. Where the experiment itself is finished, it is measured again with its ablations.
 
     Args:
-        settings: the experiment's own, in which the section `ablation` may be another.
+        settings: the experiment's own, in which `ABLATED` may be another.
         experiment: its folder.
         watch: who observes the fit of a fold with a seed.
 
@@ -42,8 +41,7 @@ def run_ablations(
         RunError: the settings are not those of the experiment, or the panel is not the one it was trained on.
     """
     resolve_device(settings.device)
-    if settings_hash(experiment_settings(experiment)) != settings_hash(settings):
-        raise RunError(f"{experiment.path} is an experiment of other settings; change its section ablation alone")
+    refuse_other_settings(settings, experiment, ABLATED)
     wanted = settings.ablation
     if not wanted.folds:
         raise ConfigError("ablation.folds is empty; name the folds to train, such as --folds 2014 2016")

@@ -25,10 +25,14 @@ def refuse_unready(settings: EquitiesSettings) -> None:
     """Refuse settings that the training or the measuring of an experiment would refuse after hours.
 
     Raises:
-        ConfigError: an unknown feature, one that a baseline needs and the experiment has not, or an adaptive
-            normalisation that does not fit the look-back.
+        ConfigError: no validation session, an unknown feature, one that a baseline needs and the experiment has not, or
+            an adaptive normalisation that does not fit the look-back.
         ExtraError: a baseline needs a package that is not there.
     """
+    if not settings.split.validation_sessions:
+        raise ConfigError(
+            "split.validation_sessions = 0; expected at least 1, as the best epoch is chosen by a validation session"
+        )
     known = known_features(settings.data)
     names = settings.data.features or known.names
     for name in settings.evaluation.baselines:

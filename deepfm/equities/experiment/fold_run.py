@@ -15,6 +15,7 @@ from deepfm.engine.run import RunFolder, environment
 from deepfm.engine.settings import settings_to_dict
 from deepfm.equities.days.arrays import DayOrder
 from deepfm.equities.evaluation.metrics import rank_ic
+from deepfm.equities.experiment.fold_results import recorded
 from deepfm.equities.experiment.market import FoldArrays, Market
 from deepfm.equities.experiment.predictions import Predictions, read_predictions, write_predictions
 from deepfm.equities.experiment.ranker import Ranker, untrained_ranker
@@ -63,9 +64,9 @@ def require_identity(run: RunFolder, market: Market, fold: Fold, settings: Equit
     """Make sure that a finished fold is of this data and these settings.
 
     Raises:
-        RunError: it is not.
+        RunError: it is not, or its results are damaged.
     """
-    if run.read_results()["protocol"]["identity"] != identity(market, fold, settings, seed):
+    if recorded(run, "identity") != identity(market, fold, settings, seed):
         raise RunError(
             f"{run.path} was trained on other data or by other settings than are to be measured; change "
             "nothing but the section evaluation, and give the panel that it was trained on"
@@ -126,16 +127,15 @@ def train_fold(
         The content of `results.json`.
 
     Raises:
-        RunError: the folder holds another training.
+        RunError: the folder holds another training, or damaged results.
     """
     about = identity(market, fold, settings, seed)
     if run.finished:
-        found = run.read_results()
-        if found["protocol"]["identity"] != about:
+        if recorded(run, "identity") != about:
             raise RunError(
                 f"{run.path} holds a fold of other data or settings; choose another output_dir or pass --overwrite"
             )
-        return found
+        return run.read_results()
     device = resolve_device(settings.device)
     ranker = untrained_ranker(market, inputs, settings, fold.name, seed)
     task = ranking_task(ranker, inputs, settings, about, device)

@@ -163,6 +163,23 @@ def about_data(data: DataSettings) -> dict[str, str]:
     return {"name": path.stem, "hash": digest.hexdigest(), "source": "files"}
 
 
+def refuse_untrainable(market: Market, settings: EquitiesSettings) -> None:
+    """Make sure that every fold has a session to learn from and one to choose the best epoch by.
+
+    Raises:
+        DataError: none of a part's sessions has a whole window before it and two stocks or more to rank.
+    """
+    usable = market.rows.sum(axis=1) > 1
+    usable[: settings.data.sequence_length - 1] = False
+    for fold in market.folds:
+        for part, sessions in (("training", fold.train), ("validation", fold.validation)):
+            if not usable[sessions].any():
+                raise DataError(
+                    f"fold {fold.name} has no {part} session with a whole window and two stocks to rank, among its "
+                    f"{len(sessions)}; give more prices, or lower data.sequence_length or data.min_history"
+                )
+
+
 def fold_arrays(market: Market, fold: Fold, settings: EquitiesSettings) -> FoldArrays:
     """Scale the features of one fold's sessions, and keep the labels that it may learn from.
 

@@ -10,9 +10,10 @@ import torch
 from deepfm.engine.run import RunFolder
 from deepfm.equities.days.arrays import Sessions
 from deepfm.equities.days.graph import TrailingGraphs
+from deepfm.equities.experiment.fold_results import tested_from
 from deepfm.equities.experiment.predictions import Predictions
 from deepfm.equities.experiment.ranker import ABOUT, Ranker
-from deepfm.equities.experiment.walk import experiment_settings
+from deepfm.equities.experiment.record import experiment_settings
 from deepfm.equities.features import FeatureRegistry
 from deepfm.equities.labels import rank_within_day
 from deepfm.equities.panels.panel import Panel
@@ -33,7 +34,7 @@ def load_rankers(
         registry: as of `Ranker.load`.
 
     Raises:
-        RunError: the folder holds neither.
+        RunError: the folder holds neither, or a file in it is damaged.
         ConfigError: as of `Ranker.load`.
     """
     run = RunFolder(folder)
@@ -43,7 +44,7 @@ def load_rankers(
     trained = sorted(path for path in run.path.glob("fold-*") if any(path.glob(f"seed-*/{ABOUT}")))
     if not trained:
         raise RunError(f"{run.path} holds no trained fold; expected a folder that `deepfm equities train` wrote")
-    last = max(trained, key=lambda path: _begins(path))
+    last = max(trained, key=_begins)
     return [
         Ranker.load(RunFolder(last / f"seed-{seed}"), device, registry)
         for seed in settings.seeds
@@ -117,7 +118,7 @@ def _mean(days: Sequence[Predictions]) -> Predictions:
 def _begins(fold: Path) -> str:
     """When a fold's test begins, as ISO text, by its first seed's results."""
     for results in sorted(fold.glob("seed-*/results.json")):
-        return str(RunFolder(results.parent).read_results()["protocol"]["split"][0]["test"][0])
+        return tested_from(RunFolder(results.parent))
     return ""
 
 

@@ -10,6 +10,7 @@ import torch
 from deepfm.engine.run import RunFolder
 from deepfm.equities.days.arrays import DayArrays, Sessions, rankable
 from deepfm.equities.days.graph import TrailingGraphs
+from deepfm.equities.experiment.fold_results import learned_until, train_again
 from deepfm.equities.experiment.market import FoldArrays, Market
 from deepfm.equities.experiment.predictions import Predictions
 from deepfm.equities.experiment.sectors import KnownSectors
@@ -25,18 +26,13 @@ from deepfm.equities.features.scaling import CrossSectionalScaler
 from deepfm.equities.network import ATFT
 from deepfm.equities.panels.panel import Panel
 from deepfm.equities.settings import EquitiesSettings, load_equities
-from deepfm.errors import CheckpointError, DataError
+from deepfm.errors import CheckpointError, DataError, RunError
 from deepfm.utils.io import read_json, write_json
 from deepfm.utils.seeding import seed_everything
 
 ABOUT = "ranker.json"
 CPU = torch.device("cpu")
-
-
-def learned_until(run: RunFolder) -> str:
-    """The last session of a finished fold's training and validation, as ISO text."""
-    split = run.read_results()["protocol"]["split"][0]
-    return str(max(split[part][1] for part in ("train", "validation") if split[part] is not None))
+STATE = {"": ("scaler", "sector_names", "about"), "about": ("data", "fold", "seed")}  # of `ranker.json`
 
 
 class Ranker:
@@ -88,13 +84,12 @@ class Ranker:
             registry: where its features are looked up; by default the package's and those of `data.feature_modules`.
 
         Raises:
-            RunError: a file is missing.
+            RunError: a file is missing or damaged.
             ConfigError: a feature of the training is not known here, or its module is gone or has changed.
             CheckpointError: the weights are damaged, or of another network.
         """
-        settings = load_equities(run.require("config", "weights").config)
-        state: dict[str, Any] = read_json(run.path / ABOUT, "ranker")
-        scaler = CrossSectionalScaler.from_state(state["scaler"])
+        settings = load_equities(run.require("config", "weights", writer="deepfm equities train").config)
+        state, scaler = _read_state(run)
         if registry is None:
             refuse_changed(state.get("feature_modules", {}), settings.data.feature_modules)
             registry = feature_registry(settings.data.feature_modules)
@@ -156,6 +151,24 @@ class Ranker:
             graphs=graphs or TrailingGraphs(panel, self.settings.graph),
             first=begin,
         )
+
+
+def _read_state(run: RunFolder) -> tuple[dict[str, Any], CrossSectionalScaler]:
+    """The content of `ranker.json`, and the scaler in it.
+
+    Raises:
+        RunError: the file is missing, or lacks what `save` writes.
+    """
+    place = run.path / ABOUT
+    state = read_json(place, "ranker")
+    for section, names in STATE.items():
+        part = state.get(section) if section and isinstance(state, dict) else state
+        if missing := [name for name in names if not isinstance(part, dict) or name not in part]:
+            raise RunError(f"{place} has no {section}{'.' if section else ''}{missing[0]}; {train_again(run)}")
+    try:
+        return state, CrossSectionalScaler.from_state(state["scaler"])
+    except DataError as error:
+        raise RunError(f"the scaler of {place} is damaged; {train_again(run)}") from error
 
 
 def build_network(settings: EquitiesSettings, features: FeatureTable, num_sectors: int, seed: int) -> ATFT:

@@ -16,7 +16,8 @@ from deepfm.equities.experiment.beforehand import refuse_unready
 from deepfm.equities.experiment.fold_run import identity, ranking_task, settings_hash
 from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
 from deepfm.equities.experiment.ranker import untrained_ranker
-from deepfm.equities.experiment.walk import experiment_settings, run_experiment
+from deepfm.equities.experiment.record import experiment_settings
+from deepfm.equities.experiment.walk import run_experiment
 from deepfm.equities.settings import METRIC, EquitiesSettings, load_equities
 from deepfm.errors import ConfigError
 from deepfm.tuning.rules import Rules

@@ -16,13 +16,15 @@ from deepfm.equities.evaluation.results import Evaluation
 from deepfm.equities.experiment.ablation import ABLATIONS, compare_arms
 from deepfm.equities.experiment.beforehand import refuse_unready
 from deepfm.equities.experiment.examine import ANALYSIS, examine_before_training
-from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, require_identity, settings_hash, train_fold
+from deepfm.equities.experiment.fold_results import recorded
+from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder, settings_hash, train_fold
 from deepfm.equities.experiment.inside import inside_of
-from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market
+from deepfm.equities.experiment.market import FoldArrays, Market, fold_arrays, open_market, refuse_untrainable
 from deepfm.equities.experiment.measure import evaluate_scores, joined_predictions, provenance
 from deepfm.equities.experiment.ranker import ABOUT, Ranker
+from deepfm.equities.experiment.record import experiment_settings, require_trained, unfinished
 from deepfm.equities.reports.report import build_report
-from deepfm.equities.settings import METRIC, EquitiesSettings, load_equities
+from deepfm.equities.settings import METRIC, EquitiesSettings
 from deepfm.equities.walk_forward import Fold
 from deepfm.errors import RunError
 from deepfm.reporting import write_document
@@ -80,6 +82,7 @@ def run_experiment(
         raise RunError(f"{experiment.path} is an experiment of other settings; resume it with its own")
     market = open_market(settings)
     refuse_unknown_folds(market, folds)
+    refuse_untrainable(market, settings)
     with run_log() as log_to:
         if not resume:
             _clear(experiment)
@@ -94,15 +97,6 @@ def run_experiment(
         return measure_experiment(market, settings, experiment)[0]
 
 
-def experiment_settings(experiment: RunFolder, overrides: Sequence[str] = ()) -> EquitiesSettings:
-    """The settings that an experiment's folder was made with.
-
-    Raises:
-        RunError: it is none.
-    """
-    return load_equities(experiment.require("config").config, overrides)
-
-
 def measure_experiment(
     market: Market, settings: EquitiesSettings, experiment: RunFolder
 ) -> tuple[dict[str, Any], Evaluation]:
@@ -114,9 +108,7 @@ def measure_experiment(
     Raises:
         RunError: a fold is not trained, or was trained on other data or by other settings than these.
     """
-    for fold in market.folds:
-        for seed in settings.seeds:
-            require_identity(fold_folder(experiment, fold, seed), market, fold, settings, seed)
+    require_trained(market, settings, experiment)
     scores, quantiles = joined_predictions(market, settings, experiment)
     found = evaluate_scores(market, settings, scores, quantiles, experiment.path / BASELINES)
     found = dataclasses.replace(found, ablations=compare_arms(market, settings, experiment))
@@ -131,11 +123,14 @@ def measure_experiment(
             "model": "atft",
             "data": market.about,
             "protocol": {
-                "label": folds[0]["protocol"]["label"],
+                "label": recorded(fold_folder(experiment, market.folds[0], settings.seed), "label"),
                 "split_strategy": "walk forward",
                 **provenance(market, settings),
             },
-            "validation": {name: float(np.mean([one["validation"][name] for one in folds])) for name in names},
+            "validation": {
+                name: float(np.mean([one["validation"][name] for one in folds if name in one["validation"]]))
+                for name in names
+            },
             "test": {
                 f"{METRIC}_{result.horizon}": result.rank_ic.mean
                 for result in found.results
@@ -192,16 +187,6 @@ def train_runs(
         log.info("training %s", run.path)
         own = dataclasses.replace(settings, seeds=(seed,), output_dir=None)
         train_fold(market, fold, inputs, own, seed, run, watch(fold, seed))
-
-
-def unfinished(market: Market, settings: EquitiesSettings, experiment: RunFolder) -> list[str]:
-    """What of an experiment is still to train, as text."""
-    return [
-        f"{fold.name} with seed {seed}"
-        for fold in market.folds
-        for seed in settings.seeds
-        if not fold_folder(experiment, fold, seed).finished
-    ]
 
 
 def refuse_unknown_folds(market: Market, names: Sequence[str]) -> None:
