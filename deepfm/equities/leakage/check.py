@@ -22,6 +22,7 @@ CUTS = 3  # sessions at which every feature is computed again
 MEASURED = 20  # sessions at which a leaking feature is, and on which a leaking split is tried
 TRAINED = 60  # sessions that a probe learns from
 STOCKS = 400  # stocks that a probe sees
+FEWEST_STOCKS, FEWEST_WINDOWS = 10, 5  # of either kind, and horizons of days, to tell whether being known says anything
 TELLING, SURE = 0.02, 3.0  # a RankIC, and its Newey-West errors, of nothing but whether a stock's sector is known
 TOO_LIKE = 0.5  # a mean daily rank correlation with a return that no honest feature has
 
@@ -139,7 +140,7 @@ def _future_in_sectors(panel: Panel, labels: Labels, folds: Sequence[Fold]) -> l
     Looked at on sessions whose labels end before the first test.
     """
     known = panel.sectors >= 0
-    if known.all() or not known.any():
+    if min(known.sum(), (~known).sum()) < FEWEST_STOCKS:
         return []
     longest = int(np.argmax(labels.horizons))
     horizon = labels.horizons[longest]
@@ -148,7 +149,7 @@ def _future_in_sectors(panel: Panel, labels: Labels, folds: Sequence[Fold]) -> l
     scores = np.broadcast_to(known.astype(np.float32), (len(sessions), panel.num_stocks))
     daily = daily_rank_ic(scores, labels.returns[sessions, :, longest], panel.eligible[sessions])
     daily = daily[np.isfinite(daily)]
-    if not len(daily):
+    if len(daily) < FEWEST_WINDOWS * horizon:
         return []
     told = newey_west(daily, max(horizon - 1, 5))
     if abs(told.mean) < TELLING or abs(told.t) < SURE:
