@@ -74,7 +74,11 @@ ARMS = {
         kind: [*HIDDEN, "model.frequency_components=1", f"model.adaptive_normalization={kind}"]
         for kind in ("frequency", "off")
     },
-    "drift": {kind: [*HIDDEN, f"model.adaptive_normalization={kind}"] for kind in ("slice", "rolling", "off")},
+    "drift": {
+        kind + name: [*HIDDEN, f"model.adaptive_normalization={kind}", *changes]
+        for name, changes in (("", []), (", 1 epoch", ["training.max_epochs=1", "training.learning_rate=0.01"]))
+        for kind in ("slice", "rolling", "off")
+    },
 }
 PLANTED = {"cycle": {"hidden": 0.4, "cycle": 10.0, "drift": 0.0}, "drift": {"hidden": 0.4, "cycle": 0.0, "drift": 10.0}}
 
