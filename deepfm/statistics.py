@@ -91,14 +91,20 @@ class SerialMean:
         return self.mean - 1.96 * self.error, self.mean + 1.96 * self.error
 
 
-def newey_west_error(series: ArrayLike, lags: int) -> float:
+def newey_west_error(series: ArrayLike, lags: int, at: ArrayLike | None = None) -> float:
     """The standard error of the mean of a serially correlated series `(S,)` (Newey and West, 1987, Bartlett kernel).
 
     The long-run variance is `γ0 + 2 Σ (1 − l / (lags + 1)) γl` over `l = 1 .. lags`, each `γ` a sum over `S`; the error
     is the root of it over `S`. With no lags it is the naive error.
 
+    Args:
+        series: the values in time order.
+        lags: how many.
+        at: when each value was, rising whole numbers `(S,)`, where some are missing between them: only values that are
+            `l` apart count for `γl` (Parzen, 1963). Left out, they follow one another.
+
     Raises:
-        DataError: no values, one that is not finite, or fewer than no lags.
+        DataError: no values, one that is not finite, fewer than no lags, or times that do not rise.
     """
     values = np.asarray(series, dtype=np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
@@ -106,16 +112,22 @@ def newey_west_error(series: ArrayLike, lags: int) -> float:
     if lags < 0:
         raise DataError(f"a Newey-West error was asked for {lags} lags; expected 0 or more")
     centred = values - values.mean()
+    if at is not None:
+        times = np.asarray(at, dtype=np.int64)
+        if times.shape != values.shape or (np.diff(times) <= 0).any():
+            raise DataError("a Newey-West error needs rising times, one for each value")
+        centred = np.zeros(times[-1] - times[0] + 1)
+        centred[times - times[0]] = values - values.mean()
     variance = centred @ centred
-    for lag in range(1, min(lags, len(values) - 1) + 1):
+    for lag in range(1, min(lags, len(centred) - 1) + 1):
         variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag])
     return float(np.sqrt(max(variance, 0.0)) / len(values))
 
 
-def newey_west(series: ArrayLike, lags: int) -> SerialMean:
-    """The mean of `(S,)` values in time order with its Newey-West error; errors as in `newey_west_error`."""
+def newey_west(series: ArrayLike, lags: int, at: ArrayLike | None = None) -> SerialMean:
+    """The mean of `(S,)` values with its Newey-West error; arguments and errors as in `newey_west_error`."""
     values = np.asarray(series, dtype=np.float64)
-    error = newey_west_error(values, lags)
+    error = newey_west_error(values, lags, at)
     return SerialMean(float(values.mean()), error, len(values))
 
 

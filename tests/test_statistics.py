@@ -148,6 +148,13 @@ class TestNeweyWest:
         assert newey_west([0.0, 0.0], 1).t == 0
         assert newey_west([0.5, 0.5], 1).t == np.inf
 
+    def test_values_that_are_far_apart_share_nothing(self):
+        values = [1.0, -1.0, 1.0]
+        assert newey_west_error(values, 1, at=[0, 1, 50]) == pytest.approx(4 / 9)  # by hand
+        assert newey_west_error(values, 1, at=[7, 8, 9]) == newey_west_error(values, 1)
+        with pytest.raises(DataError, match="rising times"):
+            newey_west_error(values, 1, at=[0, 2, 2])
+
     def test_a_pair_is_its_difference(self):
         rng = np.random.default_rng(2)
         ours, theirs = rng.normal(size=(2, 50))

@@ -219,7 +219,7 @@ def test_a_difference_is_told_apart_from_days_and_from_seeds():
 
 def test_means_are_over_the_days_that_both_have():
     whole, arm = np.array([0.1, np.nan, 0.3, 0.5]), np.array([0.2, 0.9, np.nan, 0.1])
-    ours, theirs, less = compare_means(whole, arm, 1)
+    ours, theirs, less = compare_means(whole, arm, 1, np.array([3, 4, 5, 200]))
     assert (ours.mean, theirs.mean, less.mean) == pytest.approx((0.3, 0.15, 0.15))
     assert ours.count == theirs.count == less.count == 2
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepfm.equities.evaluation.daily_summary import newey_west_lags, paired_difference
+from deepfm.equities.evaluation.daily_summary import newey_west_lags
 from deepfm.equities.evaluation.places import Floats
 from deepfm.statistics import SerialMean, newey_west
 
@@ -67,12 +68,19 @@ class PartDifference:
         return {**dataclasses.asdict(self), **means, "told_apart": self.told_apart}
 
 
-def compare_means(whole: Floats, arm: Floats, horizon: int) -> tuple[SerialMean, SerialMean, SerialMean]:
+def compare_means(
+    whole: Floats, arm: Floats, horizon: int, sessions: NDArray[np.int64]
+) -> tuple[SerialMean, SerialMean, SerialMean]:
     """The means of two daily series `(S,)` over the days that both have, and of the first less the second.
+
+    Args:
+        whole, arm: the series.
+        horizon: in sessions, of what they measure.
+        sessions: the number of each day in the calendar `(S,)`, rising: folds need not follow one another.
 
     Raises:
         DataError: no day in common.
     """
-    difference = paired_difference(whole, arm, horizon)
     both, lags = np.isfinite(whole) & np.isfinite(arm), newey_west_lags(horizon)
-    return newey_west(whole[both], lags), newey_west(arm[both], lags), difference
+    first, second, third = (newey_west(one[both], lags, sessions[both]) for one in (whole, arm, whole - arm))
+    return first, second, third

@@ -131,13 +131,14 @@ def _differences(
 ) -> list[PartDifference]:
     """One for each horizon at which the whole network and the arm share a day."""
     shared = np.isfinite(daily[0]) & np.isfinite(daily[1])
+    sessions = np.concatenate([fold.test for fold, _ in runs])
     return [
         PartDifference(
             arm.part,
             arm.state,
             horizon,
             tuple((fold.name, seeds) for fold, seeds in runs),
-            *compare_means(daily[0][:, at], daily[1][:, at], horizon),
+            *compare_means(daily[0][:, at], daily[1][:, at], horizon, sessions),
             None if deviations is None else float(deviations[at]),
         )
         for at, horizon in enumerate(market.labels.horizons)
