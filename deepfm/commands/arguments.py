@@ -1,7 +1,7 @@
 """Arguments and output that several verbs share."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,3 +184,9 @@ def print_results(run: "RunFolder", results: Mapping[str, Any]) -> None:
     splits = {split: results[split] for split in ("validation", "test")}
     print_table(metrics_table(splits, caption))
     print(f"run folder {run.path}, report {run.report}")
+
+
+def print_warnings(sentences: Iterable[str]) -> None:
+    """Print each sentence as a warning beside what a command says."""
+    for sentence in sentences:
+        print(f"warning: {sentence}")

@@ -10,6 +10,7 @@ from deepfm.commands.arguments import (
     add_table_arguments,
     holds_split,
     load_experiment,
+    print_warnings,
     read_options,
 )
 
@@ -165,5 +166,4 @@ def _print_description(found: "TableDescription", caption: str) -> None:
         ]
         parts.append([its.name, its.rows, its.label_rate, *span, its.duplicates])
     print_table(Table(heads, parts))
-    for warning in found.warnings:
-        print(f"warning: {warning}")
+    print_warnings(found.warnings)

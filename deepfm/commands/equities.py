@@ -92,10 +92,10 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "tune":
         args.task = "equities"
         return tune.run(args)
-    from deepfm.commands import equities_actions
+    from deepfm.commands import equities_actions, equities_panels
 
-    name = f"panel_{args.panel_action}" if args.action == "panel" else args.action.replace("-", "_")
-    code: int = getattr(equities_actions, name)(args)
+    actions, name = (equities_panels, args.panel_action) if args.action == "panel" else (equities_actions, args.action)
+    code: int = getattr(actions, name.replace("-", "_"))(args)
     return code
 
 

@@ -1,56 +1,15 @@
 """What the actions of `deepfm equities` do; imported when one is asked for, and heavy imports inside each."""
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepfm.commands.arguments import RUNS_DIR, print_results
+from deepfm.commands.arguments import RUNS_DIR, print_results, print_warnings
 
 if TYPE_CHECKING:
     from deepfm.engine.run import RunFolder
     from deepfm.equities.evaluation.results import Evaluation
-    from deepfm.equities.panels.settings import PanelOptions
     from deepfm.equities.settings import EquitiesSettings
-
-
-def panel_build(args: argparse.Namespace) -> int:
-    """Read prices and write a clean panel."""
-    from deepfm.equities.panels.files import check_panel, save_panel
-    from deepfm.reporting import print_table
-
-    panel, report = check_panel(args.prices, args.sectors, _panel_options(args))
-    print_table(report.to_table())
-    _warn(report.warnings())
-    save_panel(panel, args.output)
-    print(f"panel {args.output}: {panel.num_sessions:,} sessions, {panel.num_stocks:,} tickers")
-    return 0
-
-
-def panel_check(args: argparse.Namespace) -> int:
-    """Say what is in a file of prices."""
-    from deepfm.equities.panels.files import check_panel
-    from deepfm.reporting import print_table
-    from deepfm.utils.io import write_json
-
-    _, report = check_panel(args.prices, args.sectors, _panel_options(args))
-    print_table(report.to_table())
-    _warn(report.warnings())
-    if args.json:
-        write_json(args.json, report.to_dict())
-    return 0
-
-
-def panel_synth(args: argparse.Namespace) -> int:
-    """Generate a panel."""
-    from deepfm.engine.settings import load_settings
-    from deepfm.equities.panels.files import save_panel
-    from deepfm.equities.panels.synthetic import PlantedSettings, planted_panel
-
-    panel = planted_panel(load_settings(PlantedSettings, overrides=args.override), args.seed).panel
-    save_panel(panel, args.output)
-    print(f"generated panel {args.output}: {panel.num_sessions:,} sessions, {panel.num_stocks:,} tickers")
-    return 0
 
 
 def train(args: argparse.Namespace) -> int:
@@ -136,19 +95,19 @@ def predict(args: argparse.Namespace) -> int:
     if path is None:
         raise ConfigError("no panel is named; give one with --panel FILE")
     panel, report = check_panel(path, sectors, data.panel)
-    _warn(report.warnings())
+    print_warnings(report.warnings())
     completed = rankers[0].sectors.completed(panel)
     if completed is not panel:
         kept = int((completed.sectors >= 0).sum())
         what = f"{kept:,} of {panel.num_stocks:,} tickers have those of the training, the others are of an unknown one"
-        _warn([f"{path} has no sectors: {what}"])
+        print_warnings([f"{path} has no sectors: {what}"])
     until = rankers[0].learned_until
     if args.first is None and args.last is None and until is not None:
         sessions = sessions_after(panel, until)
     else:
         sessions = sessions_between(panel, args.first, args.last, data.sequence_length)
     if until is not None and (seen := int((panel.sessions[sessions] <= np.datetime64(until)).sum())):
-        _warn([f"the network learned from prices up to {until}: {seen:,} of the sessions test nothing"])
+        print_warnings([f"the network learned from prices up to {until}: {seen:,} of the sessions test nothing"])
     own = about_data(dataclasses.replace(data, path=str(path), sectors=sectors))
     seeds = ", ".join(ranker.about["seed"] for ranker in rankers)
     facts = {"panel": own["hash"], "trained on": rankers[0].about["data"], "fold": rankers[0].about["fold"]}
@@ -294,11 +253,6 @@ def smoke(args: argparse.Namespace) -> int:
     return 0
 
 
-def _warn(sentences: Iterable[str]) -> None:
-    for sentence in sentences:
-        print(f"warning: {sentence}")
-
-
 def _settings(args: argparse.Namespace) -> "EquitiesSettings":
     from deepfm.equities.settings import load_equities
 
@@ -318,12 +272,6 @@ def _experiment(args: argparse.Namespace) -> "tuple[RunFolder, EquitiesSettings]
     settings = experiment_settings(folder, args.override)
     refuse_other_settings(settings, folder)
     return folder, settings
-
-
-def _panel_options(args: argparse.Namespace) -> "PanelOptions | None":
-    from deepfm.equities.panels.settings import PanelOptions
-
-    return PanelOptions(bad_prints="keep") if args.keep_bad_prints else None
 
 
 def _print_tables(found: "Evaluation") -> None:

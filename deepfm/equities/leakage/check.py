@@ -155,10 +155,10 @@ def _future_in_sectors(panel: Panel, labels: Labels, folds: Sequence[Fold]) -> l
     if abs(told.mean) < TELLING or abs(told.t) < SURE:
         return []
     detail = (
-        f"whether a stock's sector is known ranks stocks by itself (t {told.t:+.1f}), as where a list of sectors was "
-        "made of stocks that did well later; leave data.sectors out, or use a list that knew no more on the day"
+        f"that a stock's sector is known has by itself a RankIC of {told.mean:+.3f} (t {told.t:+.1f}), as where a list "
+        "was made of stocks that did well later; leave data.sectors out, or use a list that knew no more on the day"
     )
-    return [Finding("sectors", "data.sectors", detail, told.mean, 0.0, horizon)]
+    return [Finding("sectors", "data.sectors", detail, told.mean, horizon=horizon)]
 
 
 def _future_in_graph(panel: Panel, settings: GraphSettings, cuts: list[int]) -> list[Finding]:

@@ -13,13 +13,13 @@ from deepfm.engine.settings import check_settings
 from deepfm.equities.panels.cleaning import is_partial_last, jumps, known_bad_prints, trailing_eligible
 from deepfm.equities.panels.panel import PRICES, Panel
 from deepfm.equities.panels.report import Jump, PanelReport
+from deepfm.equities.panels.sector_lists import sectors_of
 from deepfm.equities.panels.settings import PanelOptions
 from deepfm.errors import DataError
 from deepfm.utils.io import atomic_path
 
 NUMBERS = (*PRICES, "volume")
 COLUMNS = ("date", "ticker", *NUMBERS)
-UNKNOWN = ("", "n/a", "na", "none", "unknown")
 CLEANED = "deepfm_panel"  # in a file's metadata: its prices were cleaned when it was written
 DAY = np.timedelta64(1, "D")
 
@@ -91,7 +91,7 @@ def panel_from_rows(
     else:
         close = np.where(bad, np.nan, close)
         eligible = trailing_eligible(close, wide["volume"].astype(np.float64), options.eligibility)
-    places, names = _sectors(rows, layout.tickers, sectors, what)
+    places, names = sectors_of(rows, layout.tickers, sectors, what)
     panel = Panel(sessions, layout.tickers, **wide, eligible=eligible, sectors=places, sector_names=names)
     per_day = eligible.sum(axis=1)
     per_day = per_day[per_day > 0] if per_day.any() else np.zeros(1, dtype=int)
@@ -253,46 +253,6 @@ def _clean(wide: dict[str, NDArray[np.float32]], options: PanelOptions, what: st
         "high_below_low": int(crossed.sum()),
         "outside_range": outside,
     }
-
-
-def _sectors(
-    rows: pl.DataFrame, tickers: tuple[str, ...], given: str | Path | Mapping[str, str] | None, what: str
-) -> tuple[NDArray[np.int16], tuple[str, ...]]:
-    """Each ticker's place among the sectors, and their names in order."""
-    if isinstance(given, Mapping):
-        table = pl.DataFrame({"ticker": list(given), "sector": list(given.values())}, strict=False)
-    elif given is not None:
-        what, table = str(given), _read_sectors(Path(given))
-    elif "sector" in rows.columns:
-        table = rows.select("ticker", "sector")
-    else:
-        return np.full(len(tickers), -1, dtype=np.int16), ()
-    named = table.select(pl.col("ticker").cast(pl.String), pl.col("sector").cast(pl.String).str.strip_chars()).filter(
-        pl.col("sector").is_not_null() & ~pl.col("sector").str.to_lowercase().is_in(UNKNOWN)
-    )
-    named = named.unique().sort("ticker", "sector")
-    if named["ticker"].n_unique() < len(named):
-        pair = named.filter(pl.col("ticker").is_duplicated()).head(2)
-        raise DataError(
-            f"{what} gives {pair['ticker'][0]} the sectors {pair['sector'].to_list()}; expected one for each ticker"
-        )
-    own = pl.DataFrame({"ticker": tickers}).join(named, on="ticker", how="left", maintain_order="left")["sector"]
-    names = own.drop_nulls().unique().sort()
-    places = own.cast(pl.Enum(names)).to_physical().cast(pl.Int16).fill_null(-1).to_numpy()
-    return places.astype(np.int16), tuple(names.to_list())
-
-
-def _read_sectors(path: Path) -> pl.DataFrame:
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-    except FileNotFoundError as error:
-        raise DataError(f"sectors {path} do not exist; expected a CSV with the columns ticker and sector") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"sectors {path} cannot be read; expected a CSV with the columns ticker and sector") from error
-    name = "sector" if "sector" in table.columns else "industry"
-    if "ticker" not in table.columns or name not in table.columns:
-        raise DataError(f"sectors {path} has the columns {table.columns}; expected ticker and sector (or industry)")
-    return table.select("ticker", pl.col(name).alias("sector"))
 
 
 def _after(undone: NDArray[np.bool_], close: NDArray[np.float64]) -> NDArray[np.bool_]:

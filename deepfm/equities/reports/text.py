@@ -76,7 +76,7 @@ def costs(found: Evaluation) -> tuple[str, ...]:
     traded = [result for result in found.results if len(result.portfolio.dates)]
     error = (
         f" Its own error over {len(traded[0].portfolio.dates):,} sessions is "
-        f"{traded[0].portfolio.levels[0].sharpe_error:.2f}: two ratios that are closer than that cannot be told apart."
+        f"{traded[0].portfolio.before_costs.sharpe_error:.2f}: a ratio below twice that cannot be told from none."
         if traded
         else ""
     )
