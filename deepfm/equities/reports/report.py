@@ -201,7 +201,8 @@ def _graph(graph: DayGraph) -> Figure:
     pairs = len(np.unique(np.sort(graph.edge_index, axis=0), axis=1).T) if graph.edge_index.size else 0
     caption = (
         f"{len(graph.sectors):,} stocks on one circle a sector, {linked:,} of them with an edge; {pairs:,} edges, blue "
-        "where the two moved alike in the sessions before, orange where against each other. Grey stocks have none."
+        "where the two moved alike in the sessions before, orange where against each other."
+        + (" Grey stocks have none." if linked < len(graph.sectors) else "")
         + (f" The strongest {SHOWN_EDGES:,} are drawn." if pairs > SHOWN_EDGES else "")
     )
     return Figure(title, svg, caption)
