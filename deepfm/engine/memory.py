@@ -1,5 +1,7 @@
-"""How much memory is free, and moving batches to a device that does not hold the data."""
+"""How much memory is free, giving it back, and moving batches to a device that does not hold the data."""
 
+import ctypes
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,18 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
             f"{what} need about {needed / GIB:,.1f} GiB of memory and {free / GIB:,.1f} GiB are free; {remedy}, or "
             "stream a table from encoded files with data.streaming=true"
         )
+
+
+def release_free_memory() -> bool:
+    """Give back to the system what the C library holds of freed memory; whether it had any to give.
+
+    Arrays whose sizes differ from batch to batch leave holes in the heap that nothing fits into, so that a long run
+    takes more and more of the machine. Linux with glibc; elsewhere nothing is done.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return bool(trim(0)) if trim else False
 
 
 def fits(needed: int, device: torch.device) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#2f6db3", "#d9822b", "#3c8d5a", "#a64d79", "#6c5fa8", "#5b6875")
+PALETTE = ("#2f6db3", "#d9822b", "#3c8d5a", "#a64d79", "#6c5fa8", "#5b6875", "#23a6a6", "#7d4e2d")
 QUIET = "#5b6875"
 _SIZE = (5.4, 3.3)  # inches: 518 × 317 pixels on a page, two plots beside each other on a wide screen
 _STYLE: Any = {

@@ -1,5 +1,9 @@
 """Memory is asked for before it is taken; batches reach the device in order."""
 
+import ctypes
+import subprocess
+import sys
+
 import numpy as np
 import psutil
 import pytest
@@ -103,3 +107,26 @@ def test_feeding_takes_no_batch_before_it_is_asked_for():
     fed = memory.feed(batches(), CPU)
     next(fed)
     assert taken == [0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what the process holds from /proc")
+def test_holes_in_the_heap_go_back_to_the_system():
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("the C library is not glibc")
+    code = (
+        "import psutil, ctypes\n"
+        "from deepfm.engine.memory import release_free_memory\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]\n"
+        "places = [libc.malloc(100_000) for _ in range(2_000)]\n"
+        "for place in places: ctypes.memset(ctypes.c_void_p(place), 1, 100_000)\n"
+        "for number, place in enumerate(places):\n"
+        "    if number % 20: libc.free(place)\n"
+        "held = psutil.Process().memory_info().rss\n"
+        "given = release_free_memory()\n"
+        "print(given, held - psutil.Process().memory_info().rss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    given, less = done.stdout.split()
+    assert given == "True"
+    assert int(less) > 100e6  # of the 190 MB that are free

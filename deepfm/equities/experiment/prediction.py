@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepfm.engine.memory import release_free_memory
 from deepfm.engine.run import RunFolder
 from deepfm.equities.days.arrays import Sessions
 from deepfm.equities.days.graph import TrailingGraphs
@@ -20,6 +21,7 @@ from deepfm.equities.panels.panel import Panel
 from deepfm.errors import DataError, RunError
 
 CHUNK_SESSIONS = 250  # whose features are held at once
+RELEASE_SESSIONS = 50  # days of ever other numbers of stocks leave holes in the heap
 CPU = torch.device("cpu")
 
 
@@ -72,8 +74,11 @@ def predict(rankers: Sequence[Ranker], panel: Panel, sessions: Sessions) -> Iter
     for part in np.split(sessions, np.flatnonzero(np.diff(sessions // CHUNK_SESSIONS)) + 1):
         if len(part):
             arrays = rankers[0].arrays(panel, int(part[0]), int(part[-1]), graphs)
-            for days in zip(*(ranker.predict_days(panel, arrays, part) for ranker in rankers), strict=True):
+            predicted = zip(*(ranker.predict_days(panel, arrays, part) for ranker in rankers), strict=True)
+            for number, days in enumerate(predicted):
                 yield _mean(days)
+                if number % RELEASE_SESSIONS == 0:
+                    release_free_memory()
 
 
 def sessions_between(panel: Panel, first: str | None, last: str | None, sequence_length: int) -> Sessions:

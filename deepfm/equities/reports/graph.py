@@ -16,7 +16,7 @@ SHOWN_EDGES = 1000
 def day_graph(
     edge_index: ArrayLike, correlations: ArrayLike, sectors: ArrayLike, sector_names: Sequence[str], title: str
 ) -> str:
-    """Draw the stocks of a day on one small circle a sector, and the edges between them.
+    """Draw the stocks of a day on one small circle a sector, or one large circle, and the edges between them.
 
     Args:
         edge_index: pairs of stocks, `(2, E)`; either direction or both.
@@ -57,7 +57,8 @@ def day_graph(
         axes.plot(*points[alone].T, "o", color="#c4ccd4", markersize=1.6)
         axes.plot(*points[~alone].T, "o", color="#1f2933", markersize=1.8)
         for centre, radius, name in zip(centres, radii, names, strict=True):
-            outward = centre * (1 + (radius + 0.06) / max(float(np.hypot(*centre)), 1e-9))
+            away = centre if centre.any() else np.array([0.0, 1.0])
+            outward = centre + away * (radius + 0.06)
             side = "left" if centre[0] > 0.15 else "right" if centre[0] < -0.15 else "center"
             axes.text(float(outward[0]), float(outward[1]), name, fontsize=7.5, ha=side, va="center", parse_math=False)
         axes.set_aspect("equal")
@@ -85,12 +86,15 @@ def _shown_sectors(sectors: NDArray[np.integer], names: Sequence[str]) -> tuple[
 
 
 def _circles(group: NDArray[np.int64], count: int) -> tuple[Floats, Floats, Floats]:
-    """Where each stock stands `(n, 2)`, and the circles' centres `(g, 2)` and radii `(g,)`, around the unit circle."""
+    """Where each stock stands `(n, 2)`, and the circles' centres `(g, 2)` and radii `(g,)`, around the unit circle.
+
+    A single circle stands in the middle, as large as the drawing.
+    """
     sizes = np.bincount(group, minlength=count)
     share = np.sqrt(sizes) / np.sqrt(sizes).sum()
     angle = 2 * np.pi * (np.cumsum(share) - share / 2)
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1) if count > 1 else np.zeros((1, 2))
-    radii = np.minimum(0.85 * np.sin(np.pi * np.minimum(share, 0.5)), 0.4)
+    radii = np.minimum(0.85 * np.sin(np.pi * np.minimum(share, 0.5)), 0.4) if count > 1 else np.array([1.35])
     order = np.argsort(group, kind="stable")
     within = np.empty(len(group), dtype=np.int64)
     within[order] = np.arange(len(group)) - (np.cumsum(sizes) - sizes)[group[order]]

@@ -163,7 +163,9 @@ def _deciles(found: Evaluation) -> list[Block]:
 
 def _portfolio(found: Evaluation) -> list[Block]:
     blocks: list[Block] = [Paragraph(text) for text in report_text.costs(found)]
-    blocks += [TableBlock(portfolio_table(found)), TableBlock(sector_table(found))]
+    blocks.append(TableBlock(portfolio_table(found)))
+    if any(len(result.portfolio.sectors) > 1 for result in found.results):  # more than the unknown one
+        blocks.append(TableBlock(sector_table(found)))
     for result in found.results:
         portfolio = result.portfolio
         if len(portfolio.dates):
@@ -199,9 +201,10 @@ def _graph(graph: DayGraph) -> Figure:
     svg = day_graph(graph.edge_index, graph.correlations, graph.sectors, graph.sector_names, title)
     linked = len(np.unique(graph.edge_index))
     pairs = len(np.unique(np.sort(graph.edge_index, axis=0), axis=1).T) if graph.edge_index.size else 0
+    circle = "one circle a sector" if np.any(graph.sectors >= 0) else "a circle"
     caption = (
-        f"{len(graph.sectors):,} stocks on one circle a sector, {linked:,} of them with an edge; {pairs:,} edges, blue "
-        "where the two moved alike in the sessions before, orange where against each other."
+        f"{len(graph.sectors):,} stocks on {circle}, {linked:,} of them with an edge; {pairs:,} edges, blue where the "
+        "two moved alike in the sessions before, orange where against each other."
         + (" Grey stocks have none." if linked < len(graph.sectors) else "")
         + (f" The strongest {SHOWN_EDGES:,} are drawn." if pairs > SHOWN_EDGES else "")
     )

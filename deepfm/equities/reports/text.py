@@ -11,7 +11,7 @@ SURVIVORSHIP = (
     "A file of prices mostly holds the stocks whose prices could still be had when it was made, and few of those that "
     "failed or were taken over before (survivorship). Where that is so it flatters every method here, above all those "
     "that buy what has fallen. Differences between methods on the same stocks suffer less than levels. A long-short "
-    "portfolio is neutral in money, not in risk: see its beta and its sectors.",
+    "portfolio is neutral in money, not in risk: see its beta and, where known, its sectors.",
     "Be wary of larger numbers. From daily prices and volumes of real stocks, a RankIC above .06 for the next day, or "
     "a Sharpe ratio that is the mean of single stock-days by their spread, is a sign of a leak, of trading at a close "
     "that is not known yet, or of a ratio that is no portfolio's. Targets such as RankIC .18 at one session or a "
