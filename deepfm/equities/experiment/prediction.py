@@ -21,7 +21,7 @@ from deepfm.equities.panels.panel import Panel
 from deepfm.errors import DataError, RunError
 
 CHUNK_SESSIONS = 250  # whose features are held at once
-RELEASE_SESSIONS = 50  # days of ever other numbers of stocks leave holes in the heap
+RELEASE_SESSIONS = 25  # days of ever other numbers of stocks leave holes in the heap
 CPU = torch.device("cpu")
 
 
@@ -73,12 +73,20 @@ def predict(rankers: Sequence[Ranker], panel: Panel, sessions: Sessions) -> Iter
     graphs = TrailingGraphs(panel, rankers[0].settings.graph)
     for part in np.split(sessions, np.flatnonzero(np.diff(sessions // CHUNK_SESSIONS)) + 1):
         if len(part):
-            arrays = rankers[0].arrays(panel, int(part[0]), int(part[-1]), graphs)
-            predicted = zip(*(ranker.predict_days(panel, arrays, part) for ranker in rankers), strict=True)
-            for number, days in enumerate(predicted):
-                yield _mean(days)
-                if number % RELEASE_SESSIONS == 0:
-                    release_free_memory()
+            yield from _predict_part(rankers, panel, part, graphs)
+            release_free_memory()
+
+
+def _predict_part(
+    rankers: Sequence[Ranker], panel: Panel, part: Sessions, graphs: TrailingGraphs
+) -> Iterator[Predictions]:
+    """Rank the stocks of sessions whose features are held at once."""
+    arrays = rankers[0].arrays(panel, int(part[0]), int(part[-1]), graphs)
+    predicted = zip(*(ranker.predict_days(panel, arrays, part) for ranker in rankers), strict=True)
+    for number, days in enumerate(predicted):
+        yield _mean(days)
+        if number % RELEASE_SESSIONS == 0:
+            release_free_memory()
 
 
 def sessions_between(panel: Panel, first: str | None, last: str | None, sequence_length: int) -> Sessions:
