@@ -213,6 +213,7 @@ def test_a_difference_is_told_apart_from_days_and_from_seeds():
     assert difference(0.01, 0.004).told_apart
     assert not difference(0.007, 0.004).told_apart
     assert not difference(0.01, 0.004, deviation=0.004).told_apart  # two single trainings differ by .0057 anyway
+    assert not difference(0.01, 0.004, deviation=0.0025).told_apart  # beyond two of either, not of both together
     assert difference(0.01, 0.004, deviation=0.004, seeds=(1, 2, 3, 4)).told_apart
     assert difference(0.01, 0.004, deviation=0.004).luck == pytest.approx(0.004 * 2**0.5)
 

@@ -11,7 +11,7 @@ from deepfm.equities.evaluation.backtest import BacktestSettings
 from deepfm.equities.evaluation.evaluate import evaluate
 from deepfm.equities.evaluation.sharpe import deflated_sharpe
 from deepfm.equities.labels import forward_returns
-from deepfm.equities.reports.graph import _circles, day_graph
+from deepfm.equities.reports.graph import HALF_HEIGHT, _circles, day_graph
 from deepfm.equities.reports.plots import date_ticks, decimal_years
 from deepfm.equities.reports.report import DayGraph, Inside, build_report
 from deepfm.errors import DataError
@@ -231,13 +231,15 @@ def test_the_graph_is_drawn_with_its_sectors_and_stays_small():
     assert len(svg) < 60_000
     empty = day_graph(np.empty((2, 0), int), np.empty(0), np.zeros(3, int), ("iron",), "No edge")
     assert "iron" in empty
+    nowhere = day_graph(np.empty((2, 0), int), np.empty(0), np.full(3, -1), (), "No sector")
+    assert "unknown" not in nowhere
 
 
 def test_the_only_circle_of_a_graph_fills_the_drawing():
     points, centres, radii = _circles(np.zeros(4, dtype=np.int64), 1)
     assert np.allclose(centres, 0)
     assert np.allclose(np.hypot(*points.T), radii)
-    assert 1.2 < radii[0] < 1.5  # half the drawing's height
+    assert 0.8 * HALF_HEIGHT < radii[0] < HALF_HEIGHT
 
 
 def test_a_market_without_sectors_has_no_table_of_them(case, found):

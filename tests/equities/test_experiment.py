@@ -13,6 +13,7 @@ from deepfm.cli import main
 from deepfm.engine.loop import Observer
 from deepfm.engine.run import RunFolder
 from deepfm.equities.days.arrays import DayArrays
+from deepfm.equities.experiment import prediction
 from deepfm.equities.experiment import walk as experiment_module
 from deepfm.equities.experiment.fold_run import PREDICTIONS, fold_folder
 from deepfm.equities.experiment.market import fold_arrays, open_market
@@ -96,6 +97,18 @@ def test_nothing_after_a_day_reaches_its_prediction(trained, panel_file):
         assert np.array_equal(whole.scores, other.scores)
         assert np.array_equal(whole.quantiles, other.quantiles)
         assert whole.tickers.tolist() == other.tickers.tolist()
+
+
+def test_memory_is_given_back_as_days_go_by(trained, panel_file, monkeypatch):
+    """After every few days and after each part whose features are held at once, when those are gone."""
+    given = []
+    monkeypatch.setattr(prediction, "release_free_memory", lambda: given.append(len(seen)))
+    monkeypatch.setattr(prediction, "RELEASE_SESSIONS", 4)
+    monkeypatch.setattr(prediction, "CHUNK_SESSIONS", 10)
+    rankers, seen = load_rankers(trained[0].path), []
+    for day in predict(rankers, read_panel(panel_file), np.arange(170, 190)):
+        seen.append(day)
+    assert given == [4, 8, 10, 14, 18, 20]
 
 
 def test_the_order_of_tickers_does_not_matter(trained, panel_file):

@@ -54,9 +54,8 @@ class PartDifference:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the difference is beyond two Newey-West errors, and two deviations of luck where that is known."""
-        size = abs(self.difference.mean)
-        return size >= SURE * self.difference.error and size > SURE * (self.luck or 0.0)
+        """Whether the difference is beyond two errors, those of days and, where it is known, of luck together."""
+        return abs(self.difference.mean) >= SURE * math.hypot(self.difference.error, self.luck or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""

@@ -83,7 +83,7 @@ def _predict_part(
     """Rank the stocks of sessions whose features are held at once."""
     arrays = rankers[0].arrays(panel, int(part[0]), int(part[-1]), graphs)
     predicted = zip(*(ranker.predict_days(panel, arrays, part) for ranker in rankers), strict=True)
-    for number, days in enumerate(predicted):
+    for number, days in enumerate(predicted, start=1):
         yield _mean(days)
         if number % RELEASE_SESSIONS == 0:
             release_free_memory()

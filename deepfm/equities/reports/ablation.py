@@ -72,7 +72,8 @@ def reading(found: Sequence[PartDifference]) -> str:
     luck = (
         "what another seed would change is not in these errors and not known"
         if unknown
-        else "what another seed would change is not in these errors, so twice the column between seeds is asked for too"
+        else "what another seed would change is not in these errors but in the column between seeds, itself known from "
+        "few, and a difference has to be beyond two of both, their squares added"
     )
     start = "Told apart as far as days go" if unknown else "Told apart"
     return (

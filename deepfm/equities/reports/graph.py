@@ -11,6 +11,8 @@ from deepfm.reporting.drawing import PALETTE, drawing
 
 SHOWN_SECTORS = 11
 SHOWN_EDGES = 1000
+UNKNOWN = "unknown"  # a circle's name
+HALF_HEIGHT, HALF_WIDTH = 1.5, 1.9  # of the drawing, whose circles stand around the unit circle
 
 
 def day_graph(
@@ -57,13 +59,15 @@ def day_graph(
         axes.plot(*points[alone].T, "o", color="#c4ccd4", markersize=1.6)
         axes.plot(*points[~alone].T, "o", color="#1f2933", markersize=1.8)
         for centre, radius, name in zip(centres, radii, names, strict=True):
+            if names == [UNKNOWN]:
+                continue
             away = centre if centre.any() else np.array([0.0, 1.0])
             outward = centre + away * (radius + 0.06)
             side = "left" if centre[0] > 0.15 else "right" if centre[0] < -0.15 else "center"
             axes.text(float(outward[0]), float(outward[1]), name, fontsize=7.5, ha=side, va="center", parse_math=False)
         axes.set_aspect("equal")
-        axes.set_xlim(-1.9, 1.9)
-        axes.set_ylim(-1.5, 1.5)
+        axes.set_xlim(-HALF_WIDTH, HALF_WIDTH)
+        axes.set_ylim(-HALF_HEIGHT, HALF_HEIGHT)
         axes.grid(visible=False)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -80,7 +84,7 @@ def _shown_sectors(sectors: NDArray[np.integer], names: Sequence[str]) -> tuple[
     place[largest] = np.arange(len(largest))
     place[-1] = len(largest) + 1  # sector -1 is the last
     circle = place[sectors]
-    shown = [names[at] if len(names[at]) <= 24 else names[at][:22] + "…" for at in largest] + ["other", "unknown"]
+    shown = [names[at] if len(names[at]) <= 24 else names[at][:22] + "…" for at in largest] + ["other", UNKNOWN]
     used, circle = np.unique(circle, return_inverse=True)
     return circle, [shown[at] for at in used]
 
@@ -94,7 +98,9 @@ def _circles(group: NDArray[np.int64], count: int) -> tuple[Floats, Floats, Floa
     share = np.sqrt(sizes) / np.sqrt(sizes).sum()
     angle = 2 * np.pi * (np.cumsum(share) - share / 2)
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1) if count > 1 else np.zeros((1, 2))
-    radii = np.minimum(0.85 * np.sin(np.pi * np.minimum(share, 0.5)), 0.4) if count > 1 else np.array([1.35])
+    radii = (
+        np.minimum(0.85 * np.sin(np.pi * np.minimum(share, 0.5)), 0.4) if count > 1 else np.array([0.9 * HALF_HEIGHT])
+    )
     order = np.argsort(group, kind="stable")
     within = np.empty(len(group), dtype=np.int64)
     within[order] = np.arange(len(group)) - (np.cumsum(sizes) - sizes)[group[order]]

@@ -37,7 +37,8 @@ def rank_ic_table(found: Evaluation) -> Table:
             )  # fmt: skip
     caption = (
         "Mean daily RankIC, and IC (Pearson's), with Newey-West errors; the interval, t and days above 0 are RankIC's; "
-        "skipped days have too few stocks with a score and a return."
+        "skipped days have too few stocks with a score and a return. IC takes scores as they are: those of several "
+        "seeds and of a blend are mean ranks, whose IC is not that of forecasts with a heavy tail."
     )
     return Table(columns, rows, caption, best=False)
 
