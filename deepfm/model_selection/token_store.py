@@ -20,9 +20,9 @@ def save_tokens(path: Path, tasks: Mapping[str, DatasetTokens]) -> None:
     arrays: dict[str, NDArray[np.generic]] = {"names": np.array(list(tasks), np.str_)}
     for at, its in enumerate(tasks.values()):
         meta = np.array(list(asdict(its.meta).values()), np.float64)
-        for part, value in zip(
-            PARTS, (its.tokens, its.mask, its.counts, meta, np.array(its.encoder, np.str_)), strict=True
-        ):
+        encoder = np.array(its.encoder, np.str_)
+        parts: tuple[NDArray[np.generic], ...] = (its.tokens, its.mask, its.counts, meta, encoder)
+        for part, value in zip(PARTS, parts, strict=True):
             arrays[f"{at}.{part}"] = value
     save_arrays(path, arrays)
 
