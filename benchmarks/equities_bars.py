@@ -1,9 +1,10 @@
-"""A finished experiment on the point-in-time panel beside what was asked of it; prints a table and reads nothing else.
+"""A finished experiment on the point-in-time panel beside what was asked of it, and its trainings; reads nothing else.
 
     python benchmarks/equities_bars.py outputs/equities/pit
 
-Of each bar: what must be, what is aimed at, what `evaluation.json` says, and which of the two it meets. Exits 1 where
-something that must be is not.
+Of each bar: what must be, what is aimed at, what `evaluation.json` says, and which of the two it meets. Of each
+training, those of ablations too: the RankIC on its validation days, and how long it took. Exits 1 where something
+that must be is not.
 """
 
 import argparse
@@ -53,9 +54,13 @@ def rows(found: dict[str, Any]) -> list[list[Any]]:
         made.append(
             [f"RankIC at {horizon}", f"at least {wanted}", "above both", text, must, ours > max(others.values())]
         )
-    levels = found["methods"][name][at[20]]["portfolio"]["levels"]
-    net = next(level["sharpe"] for level in levels if level["cost"] == COST)
-    text = f"{net:.2f}"
+    portfolios = {method: found["methods"][method][at[20]]["portfolio"] for method in (name, LGB)}
+    sharpe = {
+        method: next(level["sharpe"] for level in portfolio["levels"] if level["cost"] == COST)
+        for method, portfolio in portfolios.items()
+    }
+    net, share = sharpe[name], portfolios[name]["market_share"]
+    text = f"{net:.2f}, the market explains {share:.0%} of its variance; LightGBM {sharpe[LGB]:.2f}"
     made.append(["Sharpe at 20, net of 10 bp", "at least .85", "at least 1.1", text, net >= 0.85, net >= 1.1])
     blend = next(one["method"] for one in found["paired"] if one["method"] != name and one["baseline"] == LGB)
     gains = {horizon: paired(blend, LGB, horizon) for horizon in at}
@@ -66,15 +71,40 @@ def rows(found: dict[str, Any]) -> list[list[Any]]:
     return made
 
 
+def trainings(run: Path) -> list[list[Any]]:
+    """Each training of an experiment and of its ablations, with its validation RankIC and minutes."""
+    made = []
+    for path in sorted(run.glob("fold-*/seed-*/results.json")) + sorted(
+        run.glob("ablations/*/fold-*/seed-*/results.json")
+    ):
+        arm, fold, seed = path.parts[-4:-1]
+        results = json.loads(path.read_text())
+        network = arm if arm != run.name else "whole"
+        made.append([network, fold, seed, results["validation"]["rank_ic"], results["seconds"] / 60])
+    return made
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    found = json.loads((parser.parse_args().run / "evaluation.json").read_text())
-    made = rows(found)
+    run = parser.parse_args().run.resolve()
+    if not (place := run / "evaluation.json").exists():
+        parser.error(f"{place} does not exist; expected the folder of a finished `deepfm equities train`")
+    made = rows(json.loads(place.read_text()))
     verdict = {True: "yes", False: "no", None: None}
     columns = [Column(name) for name in ("bar", "must", "aim", "measured", "must met", "aim met")]
     shown = [[*one[:4], verdict[one[4]], verdict[one[5]]] for one in made]
     print(Table(columns, shown, best=False).to_markdown())
+    print()
+    trained = trainings(run)
+    heads = [Column("network"), Column("fold"), Column("seed"), Column("validation RankIC", format=".4f")]
+    print(Table([*heads, Column("minutes", format=".1f")], trained, best=False).to_markdown())
+    print()
+    for kind, some in (
+        ("experiment", [one for one in trained if one[0] == "whole"]),
+        ("ablations", [one for one in trained if one[0] != "whole"]),
+    ):
+        print(f"{kind}: {len(some)} trainings, {sum(one[4] for one in some):.0f} minutes")
     return int(not all(one[4] for one in made))
 
 

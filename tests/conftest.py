@@ -2,8 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,21 +11,13 @@ from deepfm.config import DATA_DIR_VARIABLE, DataConfig
 from deepfm.data.grouplens.download import FILES
 from deepfm.data.movielens import MovieLensAdapter
 from deepfm.data.sample import write_sample
+from deepfm.engine.device import single_thread
 from deepfm.reporting import drawing
 from deepfm.utils.logging import configure_console
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED_DATA = os.environ.get(DATA_DIR_VARIABLE)
 SMALL = {"num_users": 60, "num_movies": 150, "num_ratings": 2400}
-
-
-@contextmanager
-def single_thread() -> Iterator[int]:
-    """One thread of torch, as small tensors want on a busy machine, and as a sum's last bit needs; gives the number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield threads
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +85,6 @@ def small_adapter(small_dir, small_config) -> MovieLensAdapter:
 
 def zero_padding(model) -> None:
     """Padding rows zero again, after a test has written over all weights of a model or a layer."""
-    import torch
 
     from deepfm.data.schema import FeatureType
     from deepfm.models.layers import FeatureEmbedding

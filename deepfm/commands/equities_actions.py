@@ -245,14 +245,14 @@ def leak_check(args: argparse.Namespace) -> int:
 
 def smoke(args: argparse.Namespace) -> int:
     """From nothing to a report."""
-    import torch
-
+    from deepfm.engine.device import single_thread
     from deepfm.equities.experiment.smoke import prepare_smoke
     from deepfm.equities.experiment.walk import run_experiment
 
-    torch.set_num_threads(1)  # batches so small gain nothing from two, and lose much where the machine has other work
     folder, settings = prepare_smoke(args.folder, args.seed)
-    print_results(folder, run_experiment(settings, folder, _watch(args.quiet), overwrite=True))
+    with single_thread():  # batches so small gain nothing from two, and lose much where the machine has other work
+        found = run_experiment(settings, folder, _watch(args.quiet), overwrite=True)
+    print_results(folder, found)
     return 0
 
 

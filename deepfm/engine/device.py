@@ -1,5 +1,7 @@
-"""Where tensors live: choosing a device, and the random state that belongs to it."""
+"""Where tensors live and how many threads work on them: choosing a device, and the random state that belongs to it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,3 +49,17 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     elif device.type == "mps" and "mps" in state:
         torch.mps.set_rng_state(state["mps"].cpu())
+
+
+@contextmanager
+def single_thread() -> Iterator[int]:
+    """One thread of torch for a while, as small tensors want on a busy machine and a sum's last bit needs.
+
+    Gives how many there were, which come back.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

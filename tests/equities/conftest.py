@@ -2,13 +2,13 @@
 
 import pytest
 
+from deepfm.engine.device import single_thread
 from deepfm.engine.run import RunFolder
 from deepfm.equities.experiment import walk
 from deepfm.equities.panels.files import save_panel
 from deepfm.equities.panels.synthetic import planted_panel
 from deepfm.equities.settings import load_equities
 from deepfm.reporting import Document
-from tests.conftest import single_thread
 from tests.equities.small_experiment import SIZES, SMALL
 
 

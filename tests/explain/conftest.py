@@ -6,9 +6,10 @@ import pytest
 
 from deepfm.config import load_config
 from deepfm.data.sample import write_sample
+from deepfm.engine.device import single_thread
 from deepfm.engine.run import RunFolder
 from deepfm.training.experiment import train_experiment
-from tests.conftest import SMALL, single_thread
+from tests.conftest import SMALL
 
 SCHEMA = """
 label: click

@@ -6,9 +6,9 @@ import pytest
 
 from deepfm.data.negatives import load_candidates
 from deepfm.data.sample import write_sample
+from deepfm.engine.device import single_thread
 from deepfm.engine.run import RunFolder
 from tests.conftest import SMALL as SIZES
-from tests.conftest import single_thread
 from tests.inference.runs import TABLE_SCHEMA, table_rows, train
 
 

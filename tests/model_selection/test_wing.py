@@ -12,6 +12,7 @@ from PIL import Image
 
 from deepfm.cli import main
 from deepfm.commands import zoo
+from deepfm.engine.device import single_thread
 from deepfm.model_selection.protocols import PROTOCOLS
 from deepfm.model_selection.recommendation import recommend
 from deepfm.model_selection.settings import above, load_wing_settings
@@ -22,7 +23,6 @@ from deepfm.model_selection.wing_reports import sentences
 from deepfm.model_selection.zoo.rows import Draw
 from deepfm.model_selection.zoo.shapes import shapes_kind
 from deepfm.utils.seeding import random_stream
-from tests.conftest import single_thread
 
 TINY = [
     *("build.models.sources=[digits_plain,patches_noise,gratings_orientation,random]", "build.models.rows=300"),
